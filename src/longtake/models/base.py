@@ -1,0 +1,122 @@
+"""The protocols a model family plugs into, and the small values that pass between engine and family.
+
+Shapes: B videos, C latent channels, F latent frames, H W latent size, P prompts, L text tokens, D text width,
+T output frames. A noise level is sigma of flow matching: 1 is pure noise, 0 is clean video; the velocity is
+noise - video. A family converts levels to its own timesteps inside its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from longtake.plan import Limits, Window
+
+
+@dataclass(frozen=True)
+class Text:
+    """One encoded prompt. key names it (equal keys, equal embeddings); embedding is (B, L, D)."""
+
+    key: str
+    embedding: Tensor
+
+
+@dataclass(frozen=True)
+class Cond:
+    """What the model is told of the script: the prompts in view, and which of them each frame in view follows."""
+
+    texts: tuple[Text, ...]
+    scene: tuple[int, ...]
+    fps: float = 24.0
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known before a window: clean latents of frames in view, {frame: (B, C, H, W)}."""
+
+    known: Mapping[int, Tensor]
+
+
+class Session(Protocol):
+    """One rollout's use of a network: text keys and values, and what it remembers of frames."""
+
+    def begin(self, window: Window, past: Past, cond: Cond) -> None:
+        """Prepare for a window: forget frames that left the view, learn clean frames that are not yet remembered."""
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        """Velocity (B C F H W) of x (B C F H W) whose frames stand at level (B F) or (F,)."""
+
+    def finish(self, window: Window, x: Tensor) -> None:
+        """A window is done; a causal model writes its memory of the frames that became clean."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed session needs, as tensors."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Undo `state`."""
+
+
+class Decoder(Protocol):
+    """A streaming decoder of one take."""
+
+    def push(self, latents: Tensor) -> Tensor:
+        """Latents (B C F h w), in order -> the output frames (B 3 T H W) that they complete, unclamped, about [-1, 1]."""
+
+    def flush(self) -> Tensor:
+        """The frames still held back at the end of a take."""
+
+
+class Codec(Protocol):
+    """Video to latents and back, causal in time: latent 0 holds one frame, every later one `stride` frames."""
+
+    stride: int
+    scale: int  # output pixels per latent pixel, each way
+    channels: int
+    reach: int  # latents that, replayed into a new decoder, restore its caches bit for bit
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B 3 T H W) in [-1, 1] with T = 1 + stride * k -> normalised latents (B C F h w)."""
+
+    def decoder(self) -> Decoder:
+        """A new streaming decoder."""
+
+
+class TextEncoder(Protocol):
+    """Prompts to embeddings."""
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """-> (P, L, D)"""
+
+    def unknown(self, prompt: str) -> tuple[str, ...]:
+        """Words of the prompt that the encoder has never seen (only a closed vocabulary knows)."""
+
+
+@dataclass
+class Model:
+    """A loaded checkpoint: everything the engine needs of a family.
+
+    session(batch) -> Session makes a fresh session. size is (height, width) in output pixels.
+    guidance and plan (name, options) are the defaults of the checkpoint. digest identifies the weights.
+    """
+
+    name: str
+    family: str
+    limits: Limits
+    session: Callable[[], Session]
+    codec: Codec
+    text: TextEncoder
+    fps: float
+    size: tuple[int, int]
+    guidance: float = 1.0
+    negative: str = ""
+    plan: str = "sliding"
+    options: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    path: Path | None = None
+    vocabulary: str = ""  # what a closed-vocabulary model understands, in a sentence or two
+    rates: tuple[float, ...] = ()  # the frame rates it can make; empty: any
+    threads: int | None = None

@@ -1,0 +1,99 @@
+"""A plan is a stream of windows; a window is the latent frames in view and their noise levels, one row per model call.
+
+Everything here is pure: no device, no model, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Role = Literal["make", "context", "guide"]
+
+
+class PlanError(ValueError):
+    """A request that no plan can meet; the message names the nearest one that can be met."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must respect to suit a family.
+
+    view: latent frames a call may see. block: latent frames that are made together (causal checkpoints).
+    mixed: whether frames of one call may stand at different noise levels.
+    context: known frames go "in place" (a column held still) or "beside" x (told through `Session.begin`).
+    causal: attention is block-causal and clean frames are remembered as keys and values.
+    """
+
+    view: int
+    block: int = 1
+    mixed: bool = True
+    context: Literal["in place", "beside"] = "in place"
+    causal: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a take begins when it does not simply go on.
+
+    seam: output frames that the new take repeats (0: a new shot that knows nothing of the old one).
+    hand: "pixels8" sends the tail through uint8, "pixels" through clamped floats, "latents" carries latents on.
+    keep: which version of the seam is shown. "new" holds the old one back until the new one is made.
+    anchor: the first latent of the take is the first latent of the whole video, told again.
+    """
+
+    seam: int
+    hand: Literal["pixels8", "pixels", "latents"] = "pixels"
+    keep: Literal["old", "new"] = "old"
+    anchor: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """The latent frames in view and how noisy each is before and after every model call.
+
+    frames: latent frame numbers counted from the start of the take, ascending; need not be contiguous (sinks).
+    levels: (calls + 1, frames) float64. A constant column is context; a column that falls to 0 is new video.
+    positions: where each frame stands for the network's position code, in latent frames.
+    role: per frame. A guide is told to the model and never emitted.
+    cut: opens a new take. hold: frames at the end of the view that a later window will remake.
+    blend: (frames,) weight of the new version of a frame that was clean before.
+    draw: which draw of the keyed noise a frame made anew uses; context noise uses it too.
+    noise: context noise at a constant level is "frozen" for the window or drawn anew for each "call".
+    text: every frame follows the prompt of the first new frame ("window"), or each its own ("frame").
+    block: latent frames attended to together by a causal model; `head` more belong to the first block of a take.
+    """
+
+    frames: Sequence[int]
+    levels: Tensor
+    positions: Sequence[float] = ()
+    role: Sequence[Role] = ()
+    cut: Cut | None = None
+    hold: int = 0
+    blend: Tensor | None = None
+    draw: int = 0
+    noise: Literal["frozen", "call"] = "frozen"
+    text: Literal["window", "frame"] = "window"
+
+    def __post_init__(self):
+        count = len(self.frames)
+        object.__setattr__(self, "frames", tuple(self.frames))
+        object.__setattr__(self, "positions", tuple(self.positions) or tuple(float(i) for i in range(count)))
+        object.__setattr__(self, "role", tuple(self.role) or tuple(
+            "make" if moves else "context" for moves in self.moves.tolist()))
+        if self.levels.shape[1:] != (count,) or len(self.positions) != count or len(self.role) != count:
+            raise PlanError(f"window of {count} frames has levels {tuple(self.levels.shape)}")
+
+    @property
+    def calls(self) -> int:
+        """Model calls of the window."""
+        return len(self.levels) - 1
+
+    @property
+    def moves(self) -> Tensor:
+        """(frames,) bool: the columns whose level changes."""
+        return (self.levels != self.levels[0]).any(0)
