@@ -65,13 +65,14 @@ class Window:
     draw: which draw of the keyed noise a frame made anew uses; context noise uses it too.
     noise: context noise at a constant level is "frozen" for the window or drawn anew for each "call".
     text: every frame follows the prompt of the first new frame ("window"), or each its own ("frame").
-    block: latent frames attended to together by a causal model; `head` more belong to the first block of a take.
+    block: the attention block of each frame, ascending; a causal model attends within a block and to those before.
     """
 
     frames: Sequence[int]
     levels: Tensor
     positions: Sequence[float] = ()
     role: Sequence[Role] = ()
+    block: Sequence[int] = ()
     cut: Cut | None = None
     hold: int = 0
     blend: Tensor | None = None
@@ -85,6 +86,7 @@ class Window:
         object.__setattr__(self, "positions", tuple(self.positions) or tuple(float(i) for i in range(count)))
         object.__setattr__(self, "role", tuple(self.role) or tuple(
             "make" if moves else "context" for moves in self.moves.tolist()))
+        object.__setattr__(self, "block", tuple(self.block) or tuple(range(count)))
         if self.levels.shape[1:] != (count,) or len(self.positions) != count or len(self.role) != count:
             raise PlanError(f"window of {count} frames has levels {tuple(self.levels.shape)}")
 
