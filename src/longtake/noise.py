@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, Protocol
 
 import numpy as np
@@ -43,15 +44,15 @@ def ramp(steps: int, shift: float = 1.0, grid: Grid = "linear") -> Tensor:
     return levels
 
 
-def staircase(ramp: Tensor, block: Tensor, calls: Tensor, lag: float) -> Tensor:
-    """Level of each frame before each call when every block starts `lag` calls after the one before it.
+def staircase(ramp: Tensor, block: Tensor, calls: Tensor, lag: float | Fraction) -> Tensor:
+    """Level of each frame before each call when block b starts at call floor(b * lag).
 
     ramp (N + 1,), block (F,) block number of each frame, calls (K,) -> (K, F). A block that has not started stands at
     ramp[0], a finished one at 0. With lag = ar_step this is the SkyReels-V2 timestep matrix (AR-Diffusion, 2025).
     """
     steps = len(ramp) - 1
-    started = (block * min(lag, steps)).floor().long() if isinstance(lag, float) else block * min(lag, steps)
-    return ramp[(calls[:, None] - started).clamp(0, steps)]
+    start = torch.tensor([math.floor(b * min(lag, steps)) for b in block.tolist()], dtype=torch.long)
+    return ramp[(calls[:, None] - start).clamp(0, steps)]
 
 
 def mix(video: Tensor, noise: Tensor, level: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ Everything here is pure: no device, no model, no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 Role = Literal["make", "context", "guide"]
@@ -42,13 +42,13 @@ class Cut:
 
     seam: output frames that the new take repeats (0: a new shot that knows nothing of the old one).
     hand: "pixels8" sends the tail through uint8, "pixels" through clamped floats, "latents" carries latents on.
-    keep: which version of the seam is shown. "new" holds the old one back until the new one is made.
+    keep: which version of the seam is shown; "new" and "blend" (a cross-fade) hold the old one back until the new is made.
     anchor: the first latent of the take is the first latent of the whole video, told again.
     """
 
     seam: int
     hand: Literal["pixels8", "pixels", "latents"] = "pixels"
-    keep: Literal["old", "new"] = "old"
+    keep: Literal["old", "new", "blend"] = "old"
     anchor: bool = False
 
 
@@ -84,8 +84,9 @@ class Window:
         count = len(self.frames)
         object.__setattr__(self, "frames", tuple(self.frames))
         object.__setattr__(self, "positions", tuple(self.positions) or tuple(float(i) for i in range(count)))
-        object.__setattr__(self, "role", tuple(self.role) or tuple(
-            "make" if moves else "context" for moves in self.moves.tolist()))
+        object.__setattr__(
+            self, "role", tuple(self.role) or tuple("make" if moves else "context" for moves in self.moves.tolist())
+        )
         object.__setattr__(self, "block", tuple(self.block) or tuple(range(count)))
         if self.levels.shape[1:] != (count,) or len(self.positions) != count or len(self.role) != count:
             raise PlanError(f"window of {count} frames has levels {tuple(self.levels.shape)}")
@@ -99,3 +100,61 @@ class Window:
     def moves(self) -> Tensor:
         """(frames,) bool: the columns whose level changes."""
         return (self.levels != self.levels[0]).any(0)
+
+
+def check(window: Window, limits: Limits) -> None:
+    """Raise PlanError unless the window is one that a family of these limits can run."""
+    levels, count = window.levels, len(window.frames)
+    if count > limits.view:
+        raise PlanError(
+            f"a window of {count} latent frames, but this model sees at most {limits.view}: use a shorter window"
+        )
+    if (levels[1:] > levels[:-1]).any() or levels.min() < 0 or levels.max() > 1:
+        raise PlanError("noise levels of a window must lie in [0, 1] and never rise")
+    if any(b <= a for a, b in pairwise(window.frames)) or any(b < a for a, b in pairwise(window.block)):
+        raise PlanError("frames and blocks of a window must be in order")
+    moving = levels[:, window.moves]
+    if limits.context == "in place" and not limits.mixed and (moving != moving[:, :1]).any():
+        raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
+    if limits.context == "beside" and not window.moves.all():
+        raise PlanError(
+            "this model is told of known frames beside x, it cannot hold them in place: use --plan crossclip"
+        )
+
+
+def show(window: Window) -> str:
+    """A window as text: one row per model call, one mark per latent frame, darker is noisier.
+
+    `·` is clean context; what fades from row to row is being made.
+    """
+    marks = " ░▒▓█"
+
+    def mark(level: float, role: Role) -> str:
+        if level == 0:
+            return "·" if role == "context" else " "
+        return marks[min(4, int(level * 4 + 0.999))]
+
+    return "\n".join("".join(mark(float(v), r) for v, r in zip(row, window.role)) for row in window.levels)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan will take, counted without a model. frames: output frames asked for (None: endless)."""
+
+    windows: int
+    takes: int
+    calls: int
+    columns: int  # latent frames through the network, summed over calls
+    view: int  # the widest window, in latent frames
+
+
+def cost(windows: Iterable[Window]) -> Cost:
+    """Count the windows of a finite plan."""
+    count = takes = calls = columns = view = 0
+    for window in windows:
+        count += 1
+        takes += count == 1 or window.cut is not None
+        calls += window.calls
+        columns += window.calls * len(window.frames)
+        view = max(view, len(window.frames))
+    return Cost(count, takes, calls, columns, view)

@@ -1,0 +1,66 @@
+"""The strategies for long video, by name. Each is a setting of a planner; a new one is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from longtake.plan import Limits, PlanError, Window
+from longtake.plans.chunks import Chunks
+from longtake.plans.stream import Stream
+
+
+class Plan(Protocol):
+    """A strategy with its options."""
+
+    @property
+    def seam(self) -> int:
+        """Output frames that the engine must keep to hand over at a cut."""
+
+    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end), `known` latents being given."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named setting of a planner."""
+
+    planner: type
+    about: str
+    defaults: dict[str, Any]
+
+
+PLANS: dict[str, Strategy] = {
+    "clip": Strategy(Chunks, "one clip, all frames fall together", dict(single=True, overlap=0)),
+    "relay": Strategy(Chunks, "clips; the last frames of one start the next (LTX)", dict(hand="pixels", overlap=1)),
+    "sliding": Strategy(Chunks, "windows that overlap by clean frames (SkyReels-V2)", dict()),
+    "looping": Strategy(Chunks, "windows whose overlap is remade and cross-faded (LTX looping)", dict(strength=0.5)),
+    "crossclip": Strategy(
+        Chunks, "clips told of the last frames beside x (SVI)", dict(hand="pixels8", overlap=1, beside=True)
+    ),
+    "async": Strategy(Chunks, "a staircase inside each window (SkyReels-V2 ar_step)", dict(lag=5)),
+    "endless": Strategy(Stream, "one staircase under a sliding view (diffusion forcing)", dict(lag=2)),
+    "rolling": Strategy(
+        Stream, "the staircase fills the view; a step per block (rolling forcing)", dict(lag=0, eager=True)
+    ),
+    "blocks": Strategy(Stream, "block by block, autoregressive (Self-Forcing, LongLive)", dict(lag=None, eager=True)),
+}
+
+
+def plan(name: str, **options: Any) -> Plan:
+    """The plan of that name with the options given (see `Chunks` and `Stream`). PlanError says what exists."""
+    if name not in PLANS:
+        raise PlanError(f"no plan is called {name!r}: {_suggest(name, PLANS)}")
+    strategy = PLANS[name]
+    known = [field.name for field in fields(strategy.planner)]
+    for option in options:
+        if option not in known:
+            raise PlanError(f"plan {name} has no option {option!r}: {_suggest(option, known)}")
+    return strategy.planner(**{**strategy.defaults, **options})
+
+
+def _suggest(word: str, known) -> str:
+    close = get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

@@ -1,0 +1,196 @@
+"""Window after window: one clip, relay, sliding window, soft overlap, cross-clip conditioning, async windows.
+
+Every window knows the last frames of the one before it. What differs is how they are handed over (on the tape, as
+latents or as pixels), whether they stay put, and whether the new frames fall together or as a staircase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
+from longtake.noise import Grid, ramp, staircase
+from longtake.plan import Cut, Limits, PlanError, Window
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Windows of a fixed length that overlap.
+
+    steps, shift, grid: the level grid of a frame (see noise.ramp).
+    window: output frames per window (default: all that the model sees). overlap: output frames known from before;
+    both are 1 + stride * k. Where blocks do not divide a window, it is made shorter.
+    hand: "tape" goes on in one take, its latents stay where they are; "latents", "pixels", "pixels8" cut to a new take.
+    context: noise level of the known frames (SkyReels addnoise_condition / 1000); noise: "frozen" per window, or drawn
+    anew for each "call" as published.
+    lag: model calls between the starts of two blocks (ar_step; 0: all fall together). block: latent frames per block (default: the model's).
+    strength: below 1 the known frames are remade from level 1 - strength... and cross-faded (LTX looping sampler).
+    keep: which seam is shown after a cut. anchor: the first told latent is the first one of the video (SVI 2.0 Pro).
+    beside: known frames are told beside x, and all columns fall (Wan image-to-video, SVI).
+    single: only one window; longer videos are refused.
+    """
+
+    steps: int = 30
+    shift: float = 3.0
+    grid: Grid = "linear"
+    window: int | None = None
+    overlap: int = 17
+    hand: Literal["tape", "latents", "pixels", "pixels8"] = "tape"
+    context: float = 0.0
+    noise: Literal["frozen", "call"] = "frozen"
+    lag: int = 0
+    block: int | None = None
+    strength: float = 1.0
+    keep: Literal["old", "new", "blend"] = "old"
+    anchor: bool = False
+    beside: bool = False
+    single: bool = False
+
+    def __post_init__(self):
+        _require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
+        _require(0 <= self.context < 1, f"--context must be a noise level in [0, 1), not {self.context}")
+        _require(0 < self.strength <= 1, f"--strength must lie in (0, 1], not {self.strength}")
+        _require(self.lag >= 0, f"--lag must be 0 or more, not {self.lag}")
+        _require(self.block is None or self.block >= 1, f"--block must be at least 1, not {self.block}")
+        _require(self.overlap >= 0, f"--overlap must be 0 or more, not {self.overlap}")
+        _require(
+            self.hand == "tape" or self.overlap > 0 or self.single, "a relay needs an overlap of at least one frame"
+        )
+        soft = self.strength < 1
+        _require(not (soft and (self.hand != "tape" or self.lag)), "--strength needs --hand tape and no --lag")
+        _require(not (self.anchor and self.hand != "latents"), "--anchor needs --hand latents")
+        _require(
+            self.keep == "old" or self.hand in ("pixels", "pixels8"),
+            f"--keep {self.keep} needs --hand pixels or pixels8",
+        )
+
+    @property
+    def seam(self) -> int:
+        """Output frames that the engine must keep to hand over at a cut."""
+        return self.overlap if self.hand != "tape" else 0
+
+    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end), `known` latents being given at the start."""
+        plan = replace(self, block=self.block or limits.block)
+        return plan._windows(frames, stride, _Shape.of(plan, stride, limits), known)
+
+    def _windows(self, frames: int | None, stride: int, shape: _Shape, known: int) -> Iterator[Window]:
+        levels = ramp(self.steps, self.shift, self.grid)
+        finished, shown, have, start = (
+            known,
+            0,
+            known,
+            0,
+        )  # latents of this take, frames of the video, context, first latent
+        for index in count():
+            size = have + _whole_blocks((shape.first if index == 0 else have + shape.fresh) - have, self.block)
+            left = None if frames is None else latents_of_frames(frames - shown, stride) - finished
+            if left is not None:
+                _require(not self.single or (index == 0 and left <= size - have), self._too_long(frames, stride, size))
+                size = min(size, have + _blocks_for(left, self.block, first=have == 0))
+            yield self._window(levels, index, start, have, size, stride)
+            finished += size - have
+            if frames is not None and shown + frames_of_latents(finished, stride) >= frames:
+                return
+            have = shape.overlap
+            if self.hand == "tape":
+                start = finished - have
+            else:
+                shown += frames_of_latents(finished, stride) - self.overlap
+                finished, start = have, 0
+
+    def _window(self, levels: Tensor, index: int, start: int, have: int, size: int, stride: int) -> Window:
+        fresh = blocks(size - have, self.block)
+        calls = torch.arange(self.steps + min(self.lag, self.steps) * int(fresh.max()) + 1)
+        made = staircase(levels, fresh, calls, self.lag)
+        soft = self.strength < 1 and have > 0
+        if self.beside:
+            old = staircase(levels, torch.zeros(have, dtype=torch.long), calls, 0)
+        elif soft:
+            old = staircase(levels, torch.zeros(have, dtype=torch.long), calls, 0).clamp_max(1 - self.strength)
+        else:
+            old = torch.full((len(calls), have), self.context if index else 0.0, dtype=torch.float64)
+        before = blocks(have, self.block)
+        cut = Cut(self.overlap, self.hand, self.keep, self.anchor) if index and self.hand != "tape" else None
+        return Window(
+            frames=range(start, start + size),
+            levels=torch.cat([old, made], 1),
+            role=["context"] * have + ["make"] * (size - have) if not (soft or self.beside) else ["make"] * size,
+            block=torch.cat([before, fresh + (int(before.max()) + 1 if have else 0)]).tolist(),
+            cut=cut,
+            hold=latents_of_frames(self.overlap, stride) if self.strength < 1 else 0,
+            blend=torch.cat([torch.linspace(0, 1, have + 2, dtype=torch.float64)[1:-1], torch.ones(size - have)])
+            if soft
+            else None,
+            draw=0,
+            noise=self.noise,
+        )
+
+    def _too_long(self, frames: int | None, stride: int, size: int) -> str:
+        most = frames_of_latents(size, stride)
+        return f"one clip makes at most {most} frames here, not {frames}: ask for {most} or use --plan sliding"
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A Chunks setting in latent frames: the first window, what is known later, and what is new later."""
+
+    first: int
+    overlap: int
+    fresh: int
+
+    @staticmethod
+    def of(plan: Chunks, stride: int, limits: Limits) -> _Shape:
+        most = frames_of_latents(limits.view, stride)
+        window = plan.window if plan.window is not None else most
+        for name, frames in (("--window", window), ("--overlap", plan.overlap)):
+            if frames and not is_whole(frames, stride):
+                low, high = nearest_whole(frames, stride)
+                raise PlanError(f"{name} {frames} does not fill whole latent frames of {stride}: use {low} or {high}")
+        _require(window <= most, f"--window {window} is longer than this model sees at once: use at most {most}")
+        first, overlap = latents_of_frames(window, stride), latents_of_frames(plan.overlap, stride)
+        fresh = (first - overlap) // plan.block * plan.block
+        if not plan.single and fresh < 1:
+            need = frames_of_latents(first - plan.block, stride)
+            raise PlanError(
+                f"a window of {window} frames with an overlap of {plan.overlap} leaves no room for a new block of "
+                f"{plan.block} latent frames: use --overlap {need} or less, or a longer --window"
+                if need > 0
+                else f"a window of {window} frames holds no block of {plan.block} latent frames: use a smaller --block"
+            )
+        return _Shape(first, overlap, max(fresh, 1))
+
+
+def blocks(count: int, block: int) -> Tensor:
+    """Block number of each of `count` frames: whole blocks, the first of which takes one frame or a rest more. (count,)
+
+    25 frames in blocks of 5: 5 5 5 5 5. 25 frames in blocks of 4: a first block of 1 + 4, then 4 4 4 4 4.
+    """
+    rest = count % block if count > block else 0
+    if rest > 1:
+        return torch.cat([torch.zeros(rest, dtype=torch.long), torch.arange(count - rest) // block + 1])
+    return ((torch.arange(count) - rest) // block).clamp_min(0)
+
+
+def _whole_blocks(count: int, block: int) -> int:
+    """The most frames not above `count` that make whole blocks, or a first block of 1 + block and whole ones."""
+    rest = count % block
+    return count if rest <= 1 else count - rest
+
+
+def _blocks_for(count: int, block: int, first: bool) -> int:
+    """The fewest frames that hold `count` in whole blocks; the first window of a take may have one more (1 + k)."""
+    if first and count > 1 and (count - 1) % block == 0:
+        return count
+    return -(-count // block) * block
+
+
+def _require(true: bool, message: str) -> None:
+    if not true:
+        raise PlanError(message)

@@ -1,0 +1,110 @@
+"""One staircase without end: async diffusion forcing, rolling forcing, and block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import count, groupby
+
+import torch
+
+from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
+from longtake.noise import Grid, ramp, staircase
+from longtake.plan import Limits, PlanError, Window
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Every block starts `lag` calls after the one before it; the view slides along with the staircase.
+
+    steps, shift, grid: the level grid of a frame (see noise.ramp).
+    lag: model calls between the starts of two blocks; 0 means as many as make the staircase fill the view (rolling
+    forcing), None as many as there are steps (block by block). block: latent frames that fall together (default: the model's).
+    window: output frames in view (default: all that the model sees).
+    eager: frames enter the view when they start, not before. past: clean latent frames kept in view (default: as many
+    as fit). sinks: the first latent frames of the take stay in view for ever (attention sinks).
+    """
+
+    steps: int = 30
+    shift: float = 3.0
+    grid: Grid = "linear"
+    lag: int | None = 5
+    block: int | None = None
+    window: int | None = None
+    eager: bool = False
+    past: int | None = None
+    sinks: int = 0
+
+    seam = 0
+    single = False
+
+    def __post_init__(self):
+        for name, value, least in (("steps", self.steps, 1), ("block", self.block, 1), ("sinks", self.sinks, 0)):
+            if value is not None and value < least:
+                raise PlanError(f"--{name} must be at least {least}, not {value}")
+        if self.lag is not None and self.lag < 0:
+            raise PlanError(f"--lag must be 0 or more, not {self.lag}")
+        if self.past is not None and self.past < 0:
+            raise PlanError(f"--past must be 0 or more, not {self.past}")
+
+    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end)."""
+        if known:
+            raise PlanError("a stream cannot start from given frames yet: use --plan sliding")
+        plan = replace(self, block=self.block or limits.block)
+        blocks = None if frames is None else -(-latents_of_frames(frames, stride) // plan.block)
+        return plan._windows(plan._view(stride, limits), blocks)
+
+    def _windows(self, view: int, blocks: int | None) -> Iterator[Window]:
+        levels = ramp(self.steps, self.shift, self.grid)
+        lag = self._lag(view)
+        calls = count() if blocks is None else range(self.steps + math.floor(lag * (blocks - 1)))
+        for frames, group in groupby(calls, key=lambda call: self._in_view(call, lag, view, blocks)):
+            rows = list(group)
+            block = torch.tensor(frames) // self.block
+            table = staircase(levels, block, torch.arange(rows[0], rows[-1] + 2), lag)
+            role = ["context" if clean else "make" for clean in (table[0] == 0).tolist()]
+            yield Window(frames, table, role=role, block=block.tolist(), text="frame")
+
+    def _lag(self, view: int) -> Fraction:
+        if self.lag == 0:
+            return Fraction(self.steps, view // self.block)
+        return Fraction(self.steps if self.lag is None else min(self.lag, self.steps))
+
+    def _view(self, stride: int, limits: Limits) -> int:
+        most = frames_of_latents(limits.view, stride)
+        window = self.window if self.window is not None else most
+        if not is_whole(window, stride):
+            low, high = nearest_whole(window, stride)
+            raise PlanError(f"--window {window} does not fill whole latent frames of {stride}: use {low} or {high}")
+        if window > most:
+            raise PlanError(f"--window {window} is longer than this model sees at once: use at most {most}")
+        view = (latents_of_frames(window, stride) - self.sinks) // self.block * self.block
+        if view < self.block:
+            raise PlanError(f"a view of {window} frames has no room for {self.sinks} sinks and a block of {self.block}")
+        moving = math.ceil(self.steps / self._lag(view)) * self.block  # frames between pure noise and clean at once
+        if moving > view:
+            least = math.ceil(self.steps * self.block / view)
+            raise PlanError(
+                f"a lag of {self.lag} keeps {moving} latent frames in flight, but {view} are in view: "
+                f"use --lag {least} or more"
+            )
+        return view
+
+    def _in_view(self, call: int, lag: Fraction, view: int, blocks: int | None) -> tuple[int, ...]:
+        """Frames in view at a call: up to the newest block, back to what fits; sinks before them."""
+        started = _started(call, lag) * self.block
+        front = started if self.eager else max(started, view)
+        if blocks is not None:
+            front = min(front, blocks * self.block)
+        first = max(0, front - view)
+        if self.past is not None:
+            first = max(first, _started(call - self.steps, lag) * self.block - self.past)
+        return (*range(min(self.sinks, first)), *range(first, front))
+
+
+def _started(call: int, lag: Fraction) -> int:
+    """Blocks whose first call is not after `call`: block b starts at call floor(b * lag)."""
+    return max(0, math.ceil((call + 1) / lag))
