@@ -1,0 +1,34 @@
+"""Endless video from open diffusion models: LTX-Video, SkyReels-V2 and Stable Video Infinity in one engine."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from longtake.engine import Rollout, generate
+    from longtake.models import load
+    from longtake.plan import PlanError
+    from longtake.plans import PLANS, plan
+    from longtake.script import Scene, Script, ScriptError
+
+__version__ = "0.1.0"
+_HOME = {
+    "Rollout": "engine",
+    "generate": "engine",
+    "load": "models",
+    "PlanError": "plan",
+    "PLANS": "plans",
+    "plan": "plans",
+    "Scene": "script",
+    "Script": "script",
+    "ScriptError": "script",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import longtake` is instant."""
+    if name in _HOME:
+        return getattr(import_module(f"longtake.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'longtake' has no attribute {name!r}")

@@ -1,0 +1,320 @@
+"""The only loop that calls a model to make video: windows in, output frames out, in constant memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtake.geometry import first_frame, frames_of_latents, latents_of_frames
+from longtake.guide import Guided, classifier_free
+from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
+from longtake.noise import Keyed, Noise, Spot
+from longtake.outlet import Frames, Outlet
+from longtake.plan import Cut, Window, check
+from longtake.plans import Plan
+from longtake.plans import plan as plan_named
+from longtake.script import Scene, Script
+from longtake.solve import SOLVERS, Memory, Step
+from longtake.tape import Row, Tape
+
+DECODE = 8  # latents per push of the decoder: enough to be fast, few enough to stay small
+
+
+# ---------------------------------------------------------------- events
+@dataclass(frozen=True)
+class Began:
+    """Window `index` begins. frames: output frames shown before it."""
+
+    index: int
+    window: Window
+    frames: int
+
+
+@dataclass(frozen=True)
+class Called:
+    """Model call `call` of `calls` of window `index` is done."""
+
+    index: int
+    call: int
+    calls: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Window `index` is done and `frames` output frames have been shown in all: the only safe points for a snapshot."""
+
+    index: int
+    frames: int
+
+
+Event = Began | Called | Frames | Ended
+
+
+# ---------------------------------------------------------------- one window
+def denoise(
+    velocity: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    window: Window,
+    step: Step,
+    past: Memory | None = None,
+    refresh: Callable[[Tensor, int], Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Memory | None]]:
+    """Carry every frame of x (B C F H W) from window.levels[0] to window.levels[-1]; yields after each model call.
+
+    refresh(x, call), if given, draws the noise on the context anew before every call but the first.
+    """
+    for call, (level, level_next) in enumerate(pairwise(window.levels)):
+        if refresh is not None and call:
+            x = refresh(x, call)
+        with torch.inference_mode():
+            x, past = step(x, velocity(x, level), level, level_next, past)
+        yield x, past
+
+
+# ---------------------------------------------------------------- one take
+@dataclass
+class Take:
+    """A run of latents in one coordinate system. first: the output frame of the video at which it starts."""
+
+    number: int
+    first: int
+    decoder: Decoder
+    session: Session
+    tape: Tape = field(default_factory=Tape)
+    replay: deque[Tensor] = field(default_factory=deque)  # the last latents decoded, enough to restore the decoder
+
+    def decode(self, latents: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Latents (B C h w) in order -> output frames (B 3 T H W), a few latents at a time."""
+        for i in range(0, len(latents), DECODE):
+            self.replay.extend(latents[i : i + DECODE])
+            with torch.inference_mode():
+                yield self.decoder.push(torch.stack(list(latents[i : i + DECODE]), 2))
+
+
+class Rollout:
+    """A video in the making: iterate over `run()`; `state()` after an Ended event is all that is needed to go on.
+
+    frames are those of the script; None makes video without end. guidance 1 calls the model once per step.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        script: Script,
+        plan: Plan,
+        *,
+        seeds: Sequence[int] = (0,),
+        guidance: float | None = None,
+        negative: str | None = None,
+        solver: str = "euler",
+        noise: Noise | None = None,
+        batched: bool = True,
+    ):
+        self.model, self.script, self.plan = model, script, plan
+        self.guidance = model.guidance if guidance is None else guidance
+        self.negative = model.negative if negative is None else negative
+        self.step, self.noise, self.batched = SOLVERS[solver], noise or Keyed(tuple(seeds)), batched
+        self.batch = len(seeds)
+        height, width = model.size
+        self.shape = (model.codec.channels, height // model.codec.scale, width // model.codec.scale)
+        self.index = 0  # windows done
+        self.texts: dict[str, Text] = {}
+        self.anchor: Tensor | None = None  # the first latent of the video
+        self.outlet = Outlet(tail_length=plan.seam)
+        self.take = self._new_take(0, 0)
+
+    def run(self) -> Iterator[Event]:
+        """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
+        windows = islice(self._windows(), self.index, None)
+        for (window, end), (after, _) in _with_next(windows):
+            check(window, self.model.limits)
+            yield Began(self.index, window, self.outlet.shown)
+            if window.cut:
+                self._cut(window.cut)
+            self.outlet.end = end
+            last = after is None or after.cut is not None
+            hold = after.cut.seam if after is not None and after.cut and after.cut.keep != "old" else 0
+            yield from self._window(window, last, hold)
+            if last:
+                yield from self.outlet.push(self._flushed())
+            self.index += 1
+            yield Ended(self.index - 1, self.outlet.shown)
+
+    def _windows(self) -> Iterator[tuple[Window, int | None]]:
+        """Every window of every shot, with the output frame at which its shot ends."""
+        for number, shot in enumerate(self.script.shots()):
+            windows = self.plan.windows(shot.frames, self.model.codec.stride, self.model.limits)
+            end = None if shot.frames is None else shot.first + shot.frames
+            for i, window in enumerate(windows):
+                yield (replace(window, cut=Cut(0)) if number and not i else window), end
+
+    def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
+        take = self.take
+        cond = self._cond(window)
+        take.session.begin(window, Past(take.tape.clean(window)), cond)
+        draw = self._draw(window)
+        x, past = take.tape.load(window, draw)
+        redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
+        calls = denoise(take.session, x, window, self.step, past, redraw)
+        for call in range(1, window.calls + 1):
+            x, past = next(calls)
+            yield Called(self.index, call, window.calls)
+        with torch.inference_mode():
+            take.session.finish(window, x)
+        made = [latent for _, latent in take.tape.save(window, x, past, last)]
+        if self.anchor is None and made:
+            self.anchor = made[0].clone()
+        if last and hold:
+            self.outlet.hold_from = take.first + frames_of_latents(take.tape.done, self.model.codec.stride) - hold
+        for video in take.decode(made):
+            yield from self.outlet.push(video)
+
+    def _flushed(self) -> Tensor:
+        with torch.inference_mode():
+            return self.take.decoder.flush()
+
+    # ------------------------------------------------------------ takes
+    def _new_take(self, number: int, first: int) -> Take:
+        session: Callable[[], Session] = self.model.session
+        if self.guidance != 1:
+            branches = classifier_free(self.guidance, self._text(self.negative))
+            guided: Session = Guided(self.model.session, branches, self.batched)
+            session = lambda: guided
+        replay: deque[Tensor] = deque(maxlen=max(1, self.model.codec.reach))
+        return Take(number, first, self.model.codec.decoder(), session(), replay=replay)
+
+    def _cut(self, cut: Cut) -> None:
+        """Open a new take, told of the end of the old one."""
+        told = self._told(cut)
+        self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
+        self.take.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(told)}
+
+    def _told(self, cut: Cut) -> list[Tensor]:
+        """The known latents (B C h w) with which a new take begins."""
+        if not cut.seam:
+            return []
+        if cut.hand == "latents":
+            count = latents_of_frames(cut.seam, self.model.codec.stride)
+            recent = [row.value for _, row in sorted(self.take.tape.rows.items())]
+            return [self.anchor, *recent[1 - count :]] if cut.anchor and self.anchor is not None else recent[-count:]
+        with torch.inference_mode():
+            return list(self.model.codec.encode(self.outlet.seam(cut)).unbind(2))
+
+    # ------------------------------------------------------------ what a window is told
+    def _draw(self, window: Window) -> Callable[[Any, list[int], int], Tensor]:
+        def draw(purpose: Any, frames: list[int], call: int) -> Tensor:
+            spots = [
+                Spot(purpose, self._frame(f), self.take.number, f, window.draw, call if purpose == "context" else 0)
+                for f in frames
+            ]
+            return self.noise(spots, self.shape).to(self.model.device)
+
+        return draw
+
+    def _frame(self, latent: int) -> int:
+        """First output frame of the video of a latent frame of this take."""
+        return self.take.first + first_frame(latent, self.model.codec.stride)
+
+    def _cond(self, window: Window) -> Cond:
+        if window.text == "frame":
+            scenes = [self.script.at(self._frame(f)) for f in window.frames]
+        else:
+            new = [f for f in window.frames if f not in self.take.tape.rows] or [window.frames[-1]]
+            scenes = [self.script.at(self._frame(new[0]))] * len(window.frames)
+        prompts = list(dict.fromkeys(_prompt(scene) for scene in scenes))
+        texts = {prompt: self._text(prompt) for prompt in prompts}
+        self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
+        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.model.fps)
+
+    def _text(self, prompt: str) -> Text:
+        if prompt not in self.texts:
+            with torch.inference_mode():
+                embedding = self.model.text.encode([prompt]).expand(self.batch, -1, -1)
+            self.texts[prompt] = Text(prompt, embedding)
+        return self.texts[prompt]
+
+    # ------------------------------------------------------------ snapshots
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and json-able facts from which `load` goes on bit for bit; only right after an Ended event."""
+        take = self.take
+        rows, tape = take.tape.state()
+        outlet, shown = self.outlet.state()
+        tensors = {f"tape.{k}": v for k, v in rows.items()} | {f"outlet.{k}": v for k, v in outlet.items()}
+        tensors |= {f"session.{k}": v for k, v in take.session.state().items()}
+        if take.replay:
+            tensors["replay"] = torch.stack(list(take.replay), 2)
+        if self.anchor is not None:
+            tensors["anchor"] = self.anchor
+        facts = {"index": self.index, "take": take.number, "first": take.first, "tape": tape, "outlet": shown}
+        return {name: t.detach().contiguous() for name, t in tensors.items()}, facts
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Undo `state`: the next `run` goes on after that window."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+        self.index, self.anchor = facts["index"], tensors.get("anchor")
+        self.outlet = Outlet.restored(part("outlet."), facts["outlet"], tail_length=self.plan.seam)
+        self.take = self._new_take(facts["take"], facts["first"])
+        self.take.tape = Tape.restored(part("tape."), facts["tape"])
+        self.take.session.load(part("session."))
+        if "replay" in tensors:
+            for _ in self.take.decode(tensors["replay"].unbind(2)):
+                pass
+
+
+def generate(
+    model: Model | str | Path,
+    script: Script | str | Path | list[Scene],
+    plan: Plan | str | None = None,
+    *,
+    seconds: float | None = None,
+    endless: bool = False,
+    fps: float | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    negative: str | None = None,
+    solver: str = "euler",
+    **options: Any,
+) -> Iterator[Tensor]:
+    """Output frames as they are made: uint8 tensors (T, H, W, 3), in order, without gap.
+
+    model: a loaded model, or the name or folder of one. script: a prompt, scenes, a .txt or .toml file, or a Script.
+    plan: a strategy, or its name with `options` (see longtake.plans); the model's own by default.
+    Errors: ValueError (ScriptError, PlanError, WeightsError) with a sentence that says what to do.
+    """
+    if not isinstance(model, Model):
+        from longtake.models import load
+
+        model = load(model)
+    if plan is None or isinstance(plan, str):
+        name = plan or model.plan
+        plan = plan_named(name, **{**(model.options if name == model.plan else model.sampling), **options})
+    script = Script.of(script, fps or model.fps, seconds, endless)
+    rollout = Rollout(model, script, plan, seeds=(seed,), guidance=guidance, negative=negative, solver=solver)
+    for event in rollout.run():
+        if isinstance(event, Frames):
+            yield event.frames[0]
+
+
+def _prompt(scene: Scene) -> str:
+    return scene.prompt
+
+
+def _with_next(items: Iterable[tuple[Window, Any]]) -> Iterator[tuple[tuple[Window, Any], tuple[Window | None, Any]]]:
+    """Each item with the one after it, (None, None) after the last."""
+    before = None
+    for item in items:
+        if before is not None:
+            yield before, item
+        before = item
+    if before is not None:
+        yield before, (None, None)

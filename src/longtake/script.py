@@ -1,0 +1,196 @@
+"""What happens when: scenes over time, read from a line of text, a .txt file (a prompt per line) or a .toml file."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from longtake.geometry import frames_of_seconds
+
+MOST_BYTES = 1 << 20  # a script is text; anything larger is a mistake
+
+
+class ScriptError(ValueError):
+    """A script that cannot be followed; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One prompt for a while. seconds None: as long as is left. cut: a new shot that knows nothing of the one before."""
+
+    prompt: str
+    seconds: float | None = None
+    cut: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise ScriptError("a scene has an empty prompt: say what should be seen")
+        if self.seconds is not None and not (
+            isinstance(self.seconds, int | float) and math.isfinite(self.seconds) and self.seconds > 0
+        ):
+            raise ScriptError(f"scene {self.prompt!r}: seconds must be a positive number, not {self.seconds}")
+        if not isinstance(self.cut, bool):
+            raise ScriptError(f"scene {self.prompt!r}: cut must be true or false, not {self.cut!r}")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A run of scenes without a cut. first: its first output frame; frames: how many (None: without end)."""
+
+    first: int
+    frames: int | None
+
+
+@dataclass(frozen=True)
+class Script:
+    """Scenes on a timeline of output frames. starts: the first frame of each scene; frames: the end (None: endless)."""
+
+    scenes: tuple[Scene, ...]
+    starts: tuple[int, ...]
+    frames: int | None
+
+    @staticmethod
+    def of(
+        source: str | Path | Script | list[Scene], fps: float, seconds: float | None = None, endless: bool = False
+    ) -> Script:
+        """A script from a prompt, a list of scenes, or a .txt or .toml file.
+
+        seconds: the length of the whole; scenes without a length share what is left of it. Without `seconds` every
+        such scene lasts 5 s. endless: the last scene goes on for ever.
+        """
+        if isinstance(source, Script):
+            return source
+        scenes = list(source) if isinstance(source, list | tuple) else _read(source)
+        if not scenes:
+            raise ScriptError("the script has no scenes: write at least one prompt")
+        return _timeline(scenes, fps, seconds, endless)
+
+    def at(self, frame: int) -> Scene:
+        """The scene of an output frame; the last one goes on."""
+        return self.scenes[max(0, bisect_right(self.starts, frame) - 1)]
+
+    def shots(self) -> Iterator[Shot]:
+        """The runs of scenes between cuts."""
+        firsts = [start for i, (scene, start) in enumerate(zip(self.scenes, self.starts)) if scene.cut or i == 0]
+        for first, after in zip(firsts, [*firsts[1:], self.frames]):
+            yield Shot(first, None if after is None else after - first)
+
+    def facts(self) -> dict[str, Any]:
+        """A json-able record."""
+        return {"scenes": [asdict(s) for s in self.scenes], "starts": list(self.starts), "frames": self.frames}
+
+    @staticmethod
+    def from_facts(facts: dict[str, Any]) -> Script:
+        """Undo `facts`."""
+        return Script(tuple(Scene(**s) for s in facts["scenes"]), tuple(facts["starts"]), facts["frames"])
+
+
+def _timeline(scenes: list[Scene], fps: float, seconds: float | None, endless: bool) -> Script:
+    if seconds is not None:
+        frames_of_seconds(seconds, fps)
+    open_ = sum(s.seconds is None for s in scenes)
+    given = sum(s.seconds for s in scenes if s.seconds is not None)
+    share = 5.0
+    if seconds is not None and open_:
+        share = (seconds - given) / open_
+        if share <= 0:
+            raise ScriptError(
+                f"the scenes with a length take {given:g} s already, so nothing is left of {seconds:g} s for the other "
+                f"{open_}: make the video longer"
+            )
+    ends = list(accumulate(Fraction(s.seconds if s.seconds is not None else share) for s in scenes))
+    total = None if endless else Fraction(seconds) if seconds is not None else ends[-1]
+    starts = [round(end * Fraction(fps)) for end in (Fraction(0), *ends[:-1])]
+    frames = None if total is None else max(1, round(total * Fraction(fps)))
+    if any(b <= a for a, b in zip(starts, [*starts[1:], round(ends[-1] * Fraction(fps))])):
+        raise ScriptError(f"a scene is shorter than one frame at {fps:g} fps: give it more seconds")
+    kept = [i for i, start in enumerate(starts) if frames is None or start < frames]
+    return Script(tuple(scenes[i] for i in kept), tuple(starts[i] for i in kept), frames)
+
+
+def _read(source: str | Path) -> list[Scene]:
+    path = Path(source) if isinstance(source, Path) else None
+    if path is None:
+        return [Scene(source)]
+    if path.suffix not in (".txt", ".toml"):
+        raise ScriptError(f"{path}: a script is a .txt file (a prompt per line) or a .toml file")
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ScriptError(f"{path}: larger than 1 MiB, which no script is")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScriptError(f"cannot read the script {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScriptError(f"{path}: not UTF-8 text") from error
+    return _lines(text) if path.suffix == ".txt" else _toml(text, path)
+
+
+def _lines(text: str) -> list[Scene]:
+    lines = (line.strip() for line in text.splitlines())
+    return [Scene(line) for line in lines if line and not line.startswith("#")]
+
+
+def _toml(text: str, path: Path) -> list[Scene]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScriptError(f"{path}: {error}") from error
+    _only(table, {"scene"}, path, "the script")
+    rows = table.get("scene", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ScriptError(f"{path}: scenes are written as [[scene]] tables")
+    scenes, clock = [], 0.0
+    for number, row in enumerate(rows, 1):
+        where = f"scene {number}"
+        _only(row, {f.name for f in fields(Scene)} | {"at"}, path, where)
+        if "prompt" not in row:
+            raise ScriptError(f"{path}: {where} has no prompt")
+        at = row.pop("at", None)
+        if at is not None:
+            scenes, clock = _begins(scenes, clock, at, path, where)
+        try:
+            scenes.append(Scene(**row))
+        except ScriptError as error:
+            raise ScriptError(f"{path}: {where}: {error}") from error
+        clock = math.nan if scenes[-1].seconds is None else clock + scenes[-1].seconds
+    return scenes
+
+
+def _begins(scenes: list[Scene], clock: float, at: Any, path: Path, where: str) -> tuple[list[Scene], float]:
+    """`at` gives the second at which a scene begins, and so the length of the one before it."""
+    if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at) or at < 0:
+        raise ScriptError(f"{path}: {where}: at must be a second of the video, not {at!r}")
+    if not scenes:
+        if at != 0:
+            raise ScriptError(f"{path}: the first scene begins at 0, not at {at:g}")
+        return scenes, 0.0
+    before = scenes[-1]
+    begun = sum(s.seconds or 0.0 for s in scenes[:-1])
+    if at <= begun or (before.seconds is not None and abs(clock - at) > 1e-9):
+        raise (
+            ScriptError(
+                f"{path}: {where} begins at {at:g} s, but the scene before it ends at {max(clock, begun):g} s: "
+                "times must go forward and fit"
+            )
+            if not math.isnan(clock)
+            else ScriptError(
+                f"{path}: {where} begins at {at:g} s, which is not after the scene before it ({begun:g} s): times must go forward"
+            )
+        )
+    return [*scenes[:-1], Scene(before.prompt, at - begun, before.cut)], float(at)
+
+
+def _only(row: dict[str, Any], known: set[str], path: Path, where: str) -> None:
+    for key in row:
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it may have {', '.join(sorted(known))}"
+            raise ScriptError(f"{path}: {where} has an unknown key {key!r}: {hint}")
