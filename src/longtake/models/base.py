@@ -99,8 +99,10 @@ class TextEncoder(Protocol):
 class Model:
     """A loaded checkpoint: everything the engine needs of a family.
 
-    session(batch) -> Session makes a fresh session. size is (height, width) in output pixels.
-    guidance and plan (name, options) are the defaults of the checkpoint. digest identifies the weights.
+    session() makes a fresh Session. size is (height, width) in output pixels. guidance, plan and options are the
+    defaults of the checkpoint; sampling holds the options (steps, shift, grid) that suit it under any plan.
+    digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
+    that it can make (empty: any).
     """
 
     name: str
@@ -115,8 +117,9 @@ class Model:
     negative: str = ""
     plan: str = "sliding"
     options: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     path: Path | None = None
-    vocabulary: str = ""  # what a closed-vocabulary model understands, in a sentence or two
-    rates: tuple[float, ...] = ()  # the frame rates it can make; empty: any
-    threads: int | None = None
+    vocabulary: str = ""
+    rates: tuple[float, ...] = ()
+    device: str = "cpu"
