@@ -1,4 +1,4 @@
-"""The Wan transformer: text-to-video, image-to-video and SkyReels-V2 diffusion forcing, with a noise level per latent frame.
+"""The Wan transformer with a noise level per latent frame: text-to-video, image-to-video, SkyReels-V2 forcing.
 
 Weight names are those of diffusers' SkyReelsV2Transformer3DModel. Shapes: B videos, C latent channels, F latent
 frames, H W latent size, S tokens per frame, D width, L text tokens, M remembered frames, N heads, E width of a head.
@@ -369,7 +369,7 @@ class WanTransformer(nn.Module):
         return FrameMemory(*zip(*keep))
 
     def text_memory(self, text_BLD: Tensor, image_BLD: Tensor | None = None) -> TextMemory:
-        """Cross-attention keys and values of one prompt, and of the CLIP tokens of an image for networks that see one."""
+        """Cross-attention keys and values of one prompt, and of an image's CLIP tokens if the network sees images."""
         text = self.condition_embedder.text(text_BLD)
         if image_BLD is not None:
             image_BLD = self.condition_embedder.image_embedder(image_BLD.to(text.dtype))

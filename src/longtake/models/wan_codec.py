@@ -1,0 +1,474 @@
+"""The Wan video codec: causal in time, latent 0 holds one frame, every later one `stride` frames; streams both ways.
+
+Weight names are those of diffusers' AutoencoderKLWan. Inside, tensors are (B, T, H, W, C), channels last: pointwise
+layers are matrix products and 3x3x3 convolutions find the layout they like. A `Carry` is what the causal layers of
+one stream know of the frames before; None stands for a whole clip at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+WAN_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+WAN_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WanCodecConfig:
+    """Shape of a codec; the names are those of diffusers' config.json.
+
+    temperal_downsample tells for every level but the last whether it halves time as well as space. A patch_size
+    folds patches of that size into channels first; in_channels and out_channels count them.
+    """
+
+    base_dim: int = 96
+    decoder_base_dim: int | None = None
+    z_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    attn_scales: tuple[float, ...] = ()
+    temperal_downsample: tuple[bool, ...] = (False, True, True)
+    dropout: float = 0.0
+    latents_mean: tuple[float, ...] = WAN_MEAN
+    latents_std: tuple[float, ...] = WAN_STD
+    is_residual: bool = False
+    in_channels: int = 3
+    out_channels: int = 3
+    patch_size: int | None = None
+    scale_factor_temporal: int = 4
+    scale_factor_spatial: int = 8
+
+    def __post_init__(self):
+        for name in ("dim_mult", "attn_scales", "temperal_downsample", "latents_mean", "latents_std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.is_residual:
+            raise ValueError("is_residual codecs (Wan 2.2, 5B) are not supported; use the codec of Wan 2.1")
+        if len(self.temperal_downsample) != len(self.dim_mult) - 1:
+            raise ValueError(
+                f"temperal_downsample has {len(self.temperal_downsample)} entries, "
+                f"but {len(self.dim_mult)} levels need {len(self.dim_mult) - 1}"
+            )
+        if not len(self.latents_mean) == len(self.latents_std) == self.z_dim:
+            raise ValueError(f"latents_mean and latents_std need one number for each of the {self.z_dim} channels")
+        channels = 3 * (self.patch_size or 1) ** 2
+        if self.in_channels != channels or self.out_channels != channels:
+            raise ValueError(f"patch_size {self.patch_size} makes {channels} channels, in and out, of three colours")
+
+    @property
+    def stride(self) -> int:
+        """Frames per latent after the first."""
+        return 2 ** sum(self.temperal_downsample)
+
+    @property
+    def scale(self) -> int:
+        """Pixels per latent pixel, each way."""
+        return 2 ** (len(self.dim_mult) - 1) * (self.patch_size or 1)
+
+    @property
+    def reach(self) -> int:
+        """Latents that, replayed into a new decoder, leave every carry as a decoder that saw the whole take has it.
+
+        `stale` counts the frames at the start of the replay that differ, at the rate of the layer reached so far:
+        each causal convolution adds 2, and doubling time turns frames 0..k into 0..2k. All layers are restored once
+        the last two inputs of each lie beyond them.
+        """
+        convs = 2 * (self.num_res_blocks + 1)
+        stale, rate, need = 2 * (1 + 4), 1, 0  # conv_in and the four convolutions of the middle
+        for doubles in (*reversed(self.temperal_downsample), False):
+            stale += 2 * convs
+            need = max(need, 1 + math.ceil((stale + 1) / rate))
+            if doubles:
+                stale, rate = 2 * (stale + 2) - 1, 2 * rate
+        return need
+
+
+def tiny(**changes: Any) -> WanCodecConfig:
+    """The config of a codec for tests: 4x4 space, 4x time, 3 channels."""
+    small: dict[str, Any] = dict(
+        base_dim=4, z_dim=3, dim_mult=(1, 2, 2), num_res_blocks=1, temperal_downsample=(True, True),
+        latents_mean=(0.1, -0.2, 0.3), latents_std=(0.5, 1.5, 2.5), scale_factor_spatial=4,
+    )  # fmt: skip
+    return WanCodecConfig(**(small | changes))
+
+
+@dataclass
+class Carry:
+    """A stream on its way: the last inputs of every causal layer, and kernels that were reshaped once for the stream."""
+
+    frames: dict[nn.Module, Tensor] = field(default_factory=dict)
+    kernels: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    def copy(self) -> Carry:
+        """A carry that goes on by itself; tensors are never changed in place."""
+        return Carry(dict(self.frames), dict(self.kernels))
+
+
+class Conv(nn.Conv3d):
+    """3x3x3 convolution that sees a frame and the two before it."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__(dim, out, 3)
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        x = remembered(self, x, 2, carry)
+        if carry is not None and x.device.type == "cpu":
+            return self.folded(x, carry)
+        out = nnf.conv3d(x.permute(0, 4, 1, 2, 3), self.weight, self.bias, padding=(0, 1, 1))
+        return out.permute(0, 2, 3, 4, 1)
+
+    def folded(self, x: Tensor, carry: Carry) -> Tensor:
+        """The same as a 2D convolution over the channels of three frames: on a CPU two to three times faster."""
+        if self not in carry.kernels:
+            kernel = self.weight.transpose(1, 2).flatten(1, 2)
+            carry.kernels[self] = kernel.contiguous(memory_format=torch.channels_last)
+        out = nnf.conv2d(images(taps(x, 1)), carry.kernels[self], self.bias, padding=1)
+        return out.permute(0, 2, 3, 1).unflatten(0, (len(x), -1))
+
+
+class TimeConv(nn.Conv3d):
+    """3x1x1 convolution over a frame and the two before it, of every frame or of every second one."""
+
+    def __init__(self, dim: int, out: int, stride: int):
+        super().__init__(dim, out, (3, 1, 1), (stride, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nnf.linear(taps(x, self.stride[0]), self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
+class Pointwise(nn.Conv3d):
+    """1x1x1 convolution."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__(dim, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nnf.linear(x, self.weight.flatten(1), self.bias)
+
+
+def remembered(layer: nn.Module, x: Tensor, count: int, carry: Carry | None) -> Tensor:
+    """x behind the last `count` frames that the layer saw: zeros at the start of a stream."""
+    past = None if carry is None else carry.frames.get(layer)
+    if past is None:
+        past = x.new_zeros(len(x), count, *x.shape[2:])
+    x = torch.cat((past, x), 1)
+    if carry is not None:
+        carry.frames[layer] = x[:, -count:].clone()
+    return x
+
+
+def taps(x: Tensor, stride: int) -> Tensor:
+    """(B, T, H, W, C) -> (B, T', H, W, 3C): every run of three frames, side by side in the channels."""
+    last = x.shape[1] - 2
+    return torch.cat([x[:, tap : tap + last : stride] for tap in range(3)], -1)
+
+
+def images(x: Tensor) -> Tensor:
+    """(B, T, H, W, C) -> (B*T, C, H, W), in channels-last memory."""
+    return x.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+class Norm(nn.Module):
+    """RMS norm over the channels; axes is how many ones the stored shape of gamma ends with."""
+
+    def __init__(self, dim: int, axes: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim, *(1,) * axes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nnf.rms_norm(x, x.shape[-1:], self.gamma.flatten().to(x.dtype), 1e-24)
+
+
+class Residual(nn.Module):
+    """Norm, SiLU and convolution, twice, beside a shortcut."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.norm1, self.conv1 = Norm(dim, 3), Conv(dim, out)
+        self.norm2, self.conv2 = Norm(out, 3), Conv(out, out)
+        self.conv_shortcut = Pointwise(dim, out) if dim != out else nn.Identity()
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        h = self.conv1(nnf.silu(self.norm1(x)), carry)
+        return self.conv_shortcut(x) + self.conv2(nnf.silu(self.norm2(h)), carry)
+
+
+class Attention(nn.Module):
+    """One head over the pixels of each frame on its own."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = Norm(dim, 2)
+        self.to_qkv, self.proj = nn.Conv2d(dim, 3 * dim, 1), nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        qkv = nnf.linear(self.norm(x), self.to_qkv.weight.flatten(1), self.to_qkv.bias)
+        q, k, v = qkv.flatten(2, 3).chunk(3, -1)  # B T HW C
+        seen = nnf.scaled_dot_product_attention(q, k, v).view_as(x)
+        return x + nnf.linear(seen, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Down(nn.Module):
+    """Half the height and width; with `time` also half the frames, of which the first stays alone."""
+
+    def __init__(self, dim: int, time: bool):
+        super().__init__()
+        self.resample = nn.ModuleList([nn.Identity(), nn.Conv2d(dim, dim, 3, stride=2)])
+        self.time_conv = TimeConv(dim, dim, 2) if time else None
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        conv = self.resample[1]
+        padded = images(nnf.pad(x, (0, 0, 0, 1, 0, 1)))
+        x = nnf.conv2d(padded, conv.weight, conv.bias, stride=2).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        if self.time_conv is None:
+            return x
+        if carry is None or self not in carry.frames:
+            first, x = x[:, :1], x
+        else:
+            first, x = x[:, :0], torch.cat((carry.frames[self], x), 1)
+        if carry is not None:
+            carry.frames[self] = x[:, -1:].clone()
+        return torch.cat((first, self.time_conv(x)), 1) if x.shape[1] > 2 else first
+
+
+class Up(nn.Module):
+    """Twice the height and width and half the channels; with `time` also twice the frames, but not the first."""
+
+    def __init__(self, dim: int, time: bool):
+        super().__init__()
+        self.resample = nn.ModuleList([nn.Identity(), nn.Conv2d(dim, dim // 2, 3)])
+        self.time_conv = TimeConv(dim, 2 * dim, 1) if time else None
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        if self.time_conv is not None:
+            x = self.double(x, carry)
+        conv = self.resample[1]
+        large = nnf.interpolate(images(x), scale_factor=2.0, mode="nearest-exact")
+        return nnf.conv2d(large, conv.weight, conv.bias, padding=1).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+    def double(self, x: Tensor, carry: Carry | None) -> Tensor:
+        """Every frame but the first of the stream becomes two; the convolution never sees that first one."""
+        fresh = carry is None or self not in carry.frames
+        first, x = x[:, :fresh], x[:, fresh:]
+        x = remembered(self, x, 2, carry)
+        if x.shape[1] == 2:
+            return first
+        pairs = self.time_conv(x).unflatten(-1, (2, -1)).movedim(4, 2).flatten(1, 2)
+        return torch.cat((first, pairs), 1)
+
+
+class Middle(nn.Module):
+    """Two residual blocks around an attention."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.resnets = nn.ModuleList([Residual(dim, dim), Residual(dim, dim)])
+        self.attentions = nn.ModuleList([Attention(dim)])
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        x = self.attentions[0](self.resnets[0](x, carry), carry)
+        return self.resnets[1](x, carry)
+
+
+class UpBlock(nn.Module):
+    """Residual blocks of one level, then the way up to the next."""
+
+    def __init__(self, dim: int, out: int, count: int, up: Up | None):
+        super().__init__()
+        self.resnets = nn.ModuleList(Residual(dim if i == 0 else out, out) for i in range(count))
+        self.upsamplers = nn.ModuleList([up] if up is not None else [])
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        for layer in (*self.resnets, *self.upsamplers):
+            x = layer(x, carry)
+        return x
+
+
+class Encoder(nn.Module):
+    """Patched frames (B, T, H, W, C) to the moments of latents (B, F, h, w, 2Z)."""
+
+    def __init__(self, config: WanCodecConfig):
+        super().__init__()
+        widths = [config.base_dim * mult for mult in (1, *config.dim_mult)]
+        self.conv_in = Conv(config.in_channels, widths[0])
+        self.down_blocks = nn.ModuleList()
+        for level, (dim, out) in enumerate(pairwise(widths)):
+            for i in range(config.num_res_blocks):
+                self.down_blocks.append(Residual(dim if i == 0 else out, out))
+                if 0.5**level in config.attn_scales:
+                    self.down_blocks.append(Attention(out))
+            if level < len(config.temperal_downsample):
+                self.down_blocks.append(Down(out, config.temperal_downsample[level]))
+        self.mid_block = Middle(widths[-1])
+        self.norm_out, self.conv_out = Norm(widths[-1], 3), Conv(widths[-1], 2 * config.z_dim)
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        x = self.conv_in(x, carry)
+        for layer in (*self.down_blocks, self.mid_block):
+            x = layer(x, carry)
+        return self.conv_out(nnf.silu(self.norm_out(x)), carry)
+
+
+class DecoderNet(nn.Module):
+    """Latents (B, F, h, w, Z) to patched frames (B, T, H, W, C)."""
+
+    def __init__(self, config: WanCodecConfig):
+        super().__init__()
+        base = config.decoder_base_dim or config.base_dim
+        widths = [base * mult for mult in (config.dim_mult[-1], *reversed(config.dim_mult))]
+        doubles = config.temperal_downsample[::-1]
+        self.conv_in = Conv(config.z_dim, widths[0])
+        self.mid_block = Middle(widths[0])
+        self.up_blocks = nn.ModuleList()
+        for level, (dim, out) in enumerate(pairwise(widths)):
+            up = Up(out, doubles[level]) if level < len(doubles) else None
+            self.up_blocks.append(UpBlock(dim if level == 0 else dim // 2, out, config.num_res_blocks + 1, up))
+        self.norm_out, self.conv_out = Norm(widths[-1], 3), Conv(widths[-1], config.out_channels)
+
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        x = self.mid_block(self.conv_in(x, carry), carry)
+        for block in self.up_blocks:
+            x = block(x, carry)
+        return self.conv_out(nnf.silu(self.norm_out(x)), carry)
+
+
+class WanCodec(nn.Module):
+    """Frames in [-1, 1] to latents of about unit variance, and back.
+
+    `encode`, `decode` and `decoder` go latent by latent with carried state, so that memory does not grow with the
+    clip, and a stream is bit-equal to one shot because both take the very same steps. `moments` and `decode_whole`
+    see a whole clip at once, for training; they agree with the others up to rounding.
+    """
+
+    def __init__(self, config: WanCodecConfig):
+        super().__init__()
+        self.config = config
+        self.stride, self.scale, self.channels, self.reach = config.stride, config.scale, config.z_dim, config.reach
+        self.encoder = Encoder(config)
+        self.quant_conv = Pointwise(2 * config.z_dim, 2 * config.z_dim)
+        self.post_quant_conv = Pointwise(config.z_dim, config.z_dim)
+        self._modules["decoder"] = DecoderNet(config)  # its name among the weights is hidden by the method `decoder`
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B 3 T H W), T = 1 + stride * k -> normalised latents (B Z F h w), the mode of the posterior."""
+        self._check(frames)
+        x, carry = self._patch(frames), Carry()
+        bounds = [0, *range(1, x.shape[1] + 1, self.stride)]
+        parts = [self.encoder(x[:, start:stop], carry) for start, stop in pairwise(bounds)]
+        return self.normalise(self._moments(torch.cat(parts, 1))[0])
+
+    def moments(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B Z F h w each) of the posterior, not normalised; the whole clip at once."""
+        self._check(frames)
+        return self._moments(self.encoder(self._patch(frames), None))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents (B Z F h w) -> frames (B 3 T H W), unclamped, by the steps of the streaming decoder."""
+        return torch.cat(list(self._frames(latents, Carry())), 2)
+
+    def decode_whole(self, latents: Tensor) -> Tensor:
+        """`decode`, but of the whole clip at once; for training."""
+        return self._decode(latents, None)
+
+    def decoder(self) -> WanDecoder:
+        """A new streaming decoder."""
+        return WanDecoder(self)
+
+    def normalise(self, mean: Tensor) -> Tensor:
+        """Posterior means (B Z F h w) to latents of zero mean and unit variance."""
+        return (mean - per_channel(mean, self.config.latents_mean)) / per_channel(mean, self.config.latents_std)
+
+    def _decode(self, latents: Tensor, carry: Carry | None) -> Tensor:
+        latents = wide(latents)
+        z = latents * per_channel(latents, self.config.latents_std) + per_channel(latents, self.config.latents_mean)
+        x = self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype).permute(0, 2, 3, 4, 1))
+        return self._unpatch(self._modules["decoder"](x, carry))
+
+    def _frames(self, latents: Tensor, carry: Carry) -> Iterator[Tensor]:
+        return (self._decode(latent, carry) for latent in latents.split(1, 2))
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = wide(self.quant_conv(x)).permute(0, 4, 1, 2, 3).chunk(2, 1)
+        return mean, logvar
+
+    def _patch(self, frames: Tensor) -> Tensor:
+        """(B 3 T H W) -> (B T h w C), channels ordered colour, column, row."""
+        p = self.config.patch_size or 1
+        x = frames.to(self.quant_conv.weight.dtype).unflatten(4, (-1, p)).unflatten(3, (-1, p))  # B 3 T h row w column
+        return x.permute(0, 2, 3, 5, 1, 6, 4).flatten(4)
+
+    def _unpatch(self, x: Tensor) -> Tensor:
+        """Undo `_patch`."""
+        p = self.config.patch_size or 1
+        x = wide(x).unflatten(4, (-1, p, p))  # B T h w 3 column row
+        return x.permute(0, 4, 1, 2, 6, 3, 5).flatten(5).flatten(3, 4)
+
+    def _check(self, frames: Tensor) -> None:
+        count, height, width = frames.shape[2:]
+        if (count - 1) % self.stride:
+            near = 1 + (count - 1) // self.stride * self.stride
+            raise ValueError(
+                f"{count} frames do not fill latents; the codec takes 1 + {self.stride} * k, such as {near}"
+            )
+        if height % self.scale or width % self.scale:
+            raise ValueError(f"frames of {height}x{width} do not divide by {self.scale}")
+
+
+class WanDecoder:
+    """One take on its way through the decoder. A shallow copy goes on by itself."""
+
+    def __init__(self, codec: WanCodec):
+        self._codec, self._carry = codec, Carry()
+        self._none = torch.empty(1, 3, 0, 0, 0)
+
+    @torch.no_grad()
+    def push(self, latents: Tensor) -> Tensor:
+        """Latents (B Z F h w), in order -> frames (B 3 T H W), unclamped: one of latent 0, `stride` of every other."""
+        frames = torch.cat(list(self._codec._frames(latents, self._carry)), 2)
+        self._none = frames[:, :, :0]
+        return frames
+
+    def flush(self) -> Tensor:
+        """No frame is ever held back."""
+        return self._none
+
+    def __copy__(self) -> WanDecoder:
+        twin = WanDecoder(self._codec)
+        twin._carry, twin._none = self._carry.copy(), self._none
+        return twin
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def per_channel(x: Tensor, numbers: Sequence[float]) -> Tensor:
+    """One number per channel of x (B Z F h w)."""
+    return x.new_tensor(numbers)[:, None, None, None]
+
+
+@torch.no_grad()
+def initialise(codec: WanCodec) -> None:
+    """A start from which a codec can learn time: frames pass the time convolutions unchanged, posteriors are narrow."""
+    for module in codec.modules():
+        if isinstance(module, TimeConv):
+            module.weight.zero_()
+            module.bias.zero_()
+            for half in module.weight.split(module.in_channels):
+                half[:, :, -1, 0, 0] = torch.eye(module.in_channels)
+    codec.quant_conv.bias[codec.channels :] = -5.0
