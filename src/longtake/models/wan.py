@@ -156,6 +156,13 @@ def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root mean square norm in the dtype of its input, so that autocast keeps the fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nnf.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Attention with RMS-normed queries and keys: of frames among themselves, or of frames to text (and image)."""
 
@@ -164,10 +171,10 @@ class Attention(nn.Module):
         dim, self.heads = config.dim, config.num_attention_heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        self.norm_q, self.norm_k = (nn.RMSNorm(dim, config.eps) for _ in range(2))
+        self.norm_q, self.norm_k = (RMSNorm(dim, config.eps) for _ in range(2))
         if image_dim is not None:
             self.add_k_proj, self.add_v_proj = (nn.Linear(image_dim, dim) for _ in range(2))
-            self.norm_added_k = nn.RMSNorm(dim, config.eps)
+            self.norm_added_k = RMSNorm(dim, config.eps)
 
     def split(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., N, E)"""
@@ -411,7 +418,7 @@ class WanTransformer(nn.Module):
         _, p, q = self.config.patch_size
         patches = x_BCFHW.to(weight.dtype).unflatten(4, (-1, q)).unflatten(3, (-1, p))  # B C F h p w q
         patches_BFSC = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
-        x_BFSD = nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias)
+        x_BFSD = nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
         if isinstance(text, TextMemory):
             text = [text]
         texts = self.condition_embedder.text(text) if isinstance(text, Tensor) else text
