@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Role = Literal["make", "context", "guide"]
+Role = Literal["make", "context", "beside", "guide"]
 
 
 class PlanError(ValueError):
@@ -59,7 +59,8 @@ class Window:
     frames: latent frame numbers counted from the start of the take, ascending; need not be contiguous (sinks).
     levels: (calls + 1, frames) float64. A constant column is context; a column that falls to 0 is new video.
     positions: where each frame stands for the network's position code, in latent frames.
-    role: per frame. A guide is told to the model and never emitted.
+    role: per frame. context is held still; beside falls like the rest, while the model is told of its clean value; a guide
+    is told to the model and never emitted.
     cut: opens a new take. hold: frames at the end of the view that a later window will remake.
     blend: (frames,) weight of the new version of a frame that was clean before.
     draw: which draw of the keyed noise a frame made anew uses; context noise uses it too.
@@ -116,10 +117,12 @@ def check(window: Window, limits: Limits) -> None:
     moving = levels[:, window.moves]
     if limits.context == "in place" and not limits.mixed and (moving != moving[:, :1]).any():
         raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
-    if limits.context == "beside" and not window.moves.all():
+    if limits.context == "beside" and "context" in window.role:
         raise PlanError(
             "this model is told of known frames beside x, it cannot hold them in place: use --plan crossclip"
         )
+    if limits.context == "in place" and "beside" in window.role:
+        raise PlanError("this model holds known frames in place, it cannot be told of them beside x: use --plan relay")
 
 
 def show(window: Window) -> str:

@@ -6,7 +6,7 @@ drawn as 16 black and white cells, so that it survives uint8 and video compressi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 from typing import Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longtake.geometry import first_frame
 from longtake.models.base import Cond, Model, Past
+from longtake.models.mute import Mute
 from longtake.noise import per_frame
 from longtake.plan import Limits, Window
 
@@ -109,18 +110,6 @@ class ClockDecoder:
     def flush(self) -> Tensor:
         """See `Decoder`."""
         return torch.zeros(1, 3, 0, SIZE, SIZE)
-
-
-class Mute:
-    """A text encoder for worlds that do not read."""
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """See `TextEncoder`."""
-        return torch.zeros(len(prompts), 1, 1)
-
-    def unknown(self, prompt: str) -> tuple[str, ...]:
-        """See `TextEncoder`."""
-        return ()
 
 
 def _draw(numbers: Tensor) -> Tensor:

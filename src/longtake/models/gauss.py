@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.models.base import Cond, Model, Past
-from longtake.models.clock import Mute
+from longtake.models.mute import Mute
 from longtake.plan import Limits, Window
 
 AMPLITUDE = 0.15  # of a standard deviation, in output pixels of [-1, 1]
@@ -50,8 +50,7 @@ class GaussSession:
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """See `Session`. Frames told beside x count as seen without noise."""
         frames = torch.tensor(self.window.frames, dtype=torch.float64)
-        told = torch.tensor([m and f in self.known for f, m in zip(self.window.frames, self.window.moves.tolist())])
-        beside = told & (torch.tensor([self.window.hold == 0] * len(told)))
+        beside = torch.tensor([role == "beside" for role in self.window.role])
         seen = torch.where(beside, 0.0, level)
         x_seen = x.clone()
         for i in beside.nonzero()[:, 0].tolist():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.noise import Grid, ramp, staircase
-from longtake.plan import Cut, Limits, PlanError, Window
+from longtake.plan import Cut, Limits, PlanError, Role, Window
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Chunks:
         return Window(
             frames=range(start, start + size),
             levels=torch.cat([old, made], 1),
-            role=["context"] * have + ["make"] * (size - have) if not (soft or self.beside) else ["make"] * size,
+            role=[self._role(soft)] * have + ["make"] * (size - have),
             block=torch.cat([before, fresh + (int(before.max()) + 1 if have else 0)]).tolist(),
             cut=cut,
             hold=latents_of_frames(self.overlap, stride) if self.strength < 1 else 0,
@@ -131,6 +131,9 @@ class Chunks:
             draw=0,
             noise=self.noise,
         )
+
+    def _role(self, soft: bool) -> Role:
+        return "beside" if self.beside else "make" if soft else "context"
 
     def _too_long(self, frames: int | None, stride: int, size: int) -> str:
         most = frames_of_latents(size, stride)

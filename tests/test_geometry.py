@@ -1,0 +1,62 @@
+"""Seconds, frames and latents: round trips for any stride."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.geometry import (
+    first_frame,
+    frames_of_latents,
+    frames_of_seconds,
+    is_whole,
+    latent_of_frame,
+    latents_of_frames,
+    nearest_whole,
+)
+
+strides, counts = st.integers(1, 16), st.integers(1, 5000)
+
+
+@given(counts, strides)
+def test_latents_hold_their_frames(frames, stride):
+    latents = latents_of_frames(frames, stride)
+    assert frames_of_latents(latents, stride) >= frames > frames_of_latents(latents - 1, stride)
+
+
+@given(counts, strides)
+def test_whole_counts_survive_the_round_trip(latents, stride):
+    frames = frames_of_latents(latents, stride)
+    assert is_whole(frames, stride)
+    assert latents_of_frames(frames, stride) == latents
+
+
+@given(st.integers(0, 5000), strides)
+def test_every_frame_is_in_its_latent(frame, stride):
+    latent = latent_of_frame(frame, stride)
+    assert first_frame(latent, stride) <= frame < first_frame(latent + 1, stride)
+
+
+@given(counts, strides)
+def test_nearest_whole_brackets(frames, stride):
+    low, high = nearest_whole(frames, stride)
+    assert is_whole(low, stride) and is_whole(high, stride)
+    assert low <= frames <= high or (frames < low == 1)
+    assert high - low in (0, stride)
+    assert (low == high) == is_whole(frames, stride)
+
+
+@pytest.mark.parametrize(("frames", "latents"), [(1, 1), (97, 25), (121, 31), (81, 21), (257, 65), (737, 185)])
+def test_published_sizes(frames, latents):
+    assert latents_of_frames(frames, 4) == latents
+
+
+def test_seconds():
+    assert frames_of_seconds(5, 24) == 120
+    assert frames_of_seconds(0.001, 24) == 1
+    for bad in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="positive"):
+            frames_of_seconds(bad, 24)
+        with pytest.raises(ValueError, match="positive"):
+            frames_of_seconds(1, bad)

@@ -1,0 +1,101 @@
+"""Noise arithmetic: grids as published, lifting that keeps statistics, noise that depends on its key alone."""
+
+import pytest
+import torch
+
+from longtake.noise import GRIDS, Keyed, PerClip, Recorded, Spot, lift, mix, ramp, staircase
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("shift", [1.0, 3.0, 8.0])
+def test_ramps_fall_to_zero(grid, shift):
+    for steps in (1, 2, 30, 500):
+        levels = ramp(steps, shift, grid)
+        assert levels.shape == (steps + 1,)
+        assert (levels[1:] < levels[:-1]).all()
+        assert levels[-1] == 0
+        assert levels[0] <= 1
+
+
+def test_published_timesteps():
+    """The first and last timesteps of both public SkyReels-V2 implementations, 30 steps, shift 8."""
+    official = (1000 * ramp(30, 8.0, "skyreels")).int().tolist()
+    diffusers = (1000 * ramp(30, 8.0, "diffusers")).int().tolist()
+    assert official[:5] + official[-4:-1] == [999, 995, 991, 986, 980, 470, 363, 216]
+    assert diffusers[:5] + diffusers[-4:-1] == [999, 995, 991, 986, 981, 473, 367, 221]
+
+
+@pytest.mark.parametrize("bad", [dict(steps=0), dict(steps=3, shift=0.0), dict(steps=3, shift=float("nan"))])
+def test_bad_grids_are_refused(bad):
+    with pytest.raises(ValueError, match="must be"):
+        ramp(**bad)
+
+
+def test_staircase():
+    table = staircase(ramp(2), torch.tensor([0, 0, 1]), torch.arange(4), 1)
+    assert table.tolist() == [[1, 1, 1], [0.5, 0.5, 1], [0, 0, 0.5], [0, 0, 0]]
+
+
+def test_lift_keeps_the_statistics():
+    """Video lifted from 0.2 to 0.7 is distributed as video mixed with noise at 0.7, with the video part intact."""
+    rng = torch.Generator().manual_seed(0)
+    video, first, second = (torch.randn((1, 1, 2, 300, 300), generator=rng) for _ in range(3))
+    level, target = torch.tensor([0.2, 0.0]), torch.tensor([0.7, 0.7])
+    lifted = lift(mix(video, first, level), second, level, target)
+    direct = mix(video, second, target)
+    for i in range(2):
+        assert abs(lifted[0, 0, i].var() / direct[0, 0, i].var() - 1) < 0.02
+        assert abs((lifted * video)[0, 0, i].mean() - 0.3) < 0.01
+
+
+def test_lift_to_the_same_level_changes_nothing():
+    x, noise, level = torch.randn(1, 2, 3, 4, 4), torch.randn(1, 2, 3, 4, 4), torch.tensor([0.0, 0.4, 1.0])
+    assert torch.equal(lift(x, noise, level, level), x)
+
+
+def spot(**changes):
+    return Spot(**{**dict(purpose="start", frame=5, take=0, index=2), **changes})
+
+
+def test_keyed_noise_depends_on_its_key_alone():
+    shape, noise = (4, 6, 6), Keyed((7,))
+    one = noise([spot()], shape)
+    assert torch.equal(one, noise([spot(frame=1), spot()], shape)[:, :, 1:])
+    assert torch.equal(one, noise([spot(take=3, index=9)], shape)), "the same output frame of another take is the same"
+    for other in (spot(frame=6), spot(purpose="context"), spot(draw=1), spot(call=1)):
+        assert not torch.equal(one, noise([other], shape))
+    assert not torch.equal(one, Keyed((8,))([spot()], shape))
+    assert torch.equal(Keyed((7, 8))([spot()], shape)[:1], one)
+
+
+def test_keyed_noise_never_changes():
+    """Videos made long ago can be made again: the first values of one key, as they are for ever."""
+    values = Keyed((0,))([Spot("start", 0, 0, 0)], (1, 1, 4)).flatten().tolist()
+    assert values == pytest.approx(FIRST, abs=1e-6)
+
+
+FIRST = [2.3084776, -0.5460277, -2.4559, -0.9906145]
+
+
+def test_keyed_noise_is_normal():
+    noise = Keyed((1,))([spot(frame=f) for f in range(50)], (4, 32, 32))
+    assert abs(noise.mean()) < 0.01
+    assert abs(noise.var() - 1) < 0.01
+    neighbours = (noise[:, :, 1:] * noise[:, :, :-1]).mean()
+    assert abs(neighbours) < 0.01
+
+
+def test_noise_per_clip_is_the_published_draw():
+    noise = PerClip(length=5, factor=42)([spot(take=2, index=i) for i in (1, 3)], (3, 2, 2))
+    whole = torch.randn((1, 3, 5, 2, 2), generator=torch.Generator().manual_seed(84))
+    assert torch.equal(noise, whole[:, :, [1, 3]])
+    with pytest.raises(ValueError, match="keyed noise"):
+        PerClip(length=5)([spot(purpose="context")], (3, 2, 2))
+
+
+def test_recorded_noise():
+    value = torch.randn(1, 3, 2, 2)
+    table = {("start", 0, 2, 0, 0): value}
+    assert torch.equal(Recorded(table)([spot()], (3, 2, 2))[:, :, 0], value)
+    with pytest.raises(KeyError):
+        Recorded(table)([spot(index=1)], (3, 2, 2))
