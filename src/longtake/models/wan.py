@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +18,22 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-KeyValue = tuple[Tensor, ...]  # key and value; in the text of an image-to-video model also those of the image
+from longtake.models import weights
+from longtake.models.wan_block import (
+    Block,
+    Call,
+    FeedForward,
+    FrameMemory,
+    KeyValue,
+    Placed,
+    TextMemory,
+    modulated,
+    rotary,
+    rotate,
+    runs,
+    split,
+    wide,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,41 @@ class WanConfig:
         return self.num_attention_heads * self.attention_head_dim
 
 
+UNUSED = {"num_frame_per_block": 1, "window_size": [-1, -1]}  # config keys that say nothing at these values
+
+NAMES: weights.Names = (  # original Wan, SkyReels-V2 and ComfyUI files to diffusers; its own names pass unchanged
+    (r"^model\.diffusion_model\.", ""),
+    (r"^(text|time)_embedding\.0\.", r"condition_embedder.\1_embedder.linear_1."),
+    (r"^(text|time)_embedding\.2\.", r"condition_embedder.\1_embedder.linear_2."),
+    (r"^time_projection\.1\.", "condition_embedder.time_proj."),
+    (r"^fps_projection\.0\.", "fps_projection.net.0.proj."),
+    (r"^fps_projection\.2\.", "fps_projection.net.2."),
+    (r"^img_emb\.proj\.0\.", "condition_embedder.image_embedder.norm1."),
+    (r"^img_emb\.proj\.1\.", "condition_embedder.image_embedder.ff.net.0.proj."),
+    (r"^img_emb\.proj\.3\.", "condition_embedder.image_embedder.ff.net.2."),
+    (r"^img_emb\.proj\.4\.", "condition_embedder.image_embedder.norm2."),
+    (r"^head\.head\.", "proj_out."),
+    (r"^head\.modulation$", "scale_shift_table"),
+    (r"\.modulation$", ".scale_shift_table"),
+    (r"\.self_attn\.", ".attn1."),
+    (r"\.cross_attn\.", ".attn2."),
+    (r"(\.attn[12])\.([qkv])\.", r"\1.to_\2."),
+    (r"(\.attn[12])\.o\.", r"\1.to_out.0."),
+    (r"\.attn2\.([kv])_img\.", r".attn2.add_\1_proj."),
+    (r"\.norm_k_img\.", ".norm_added_k."),
+    (r"\.norm_added_q\.", None),  # left in some image-to-video files, never used
+    (r"\.norm3\.", ".norm2."),
+    (r"\.ffn\.0\.", ".ffn.net.0.proj."),
+    (r"\.ffn\.2\.", ".ffn.net.2."),
+)
+
+
+def load(folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> WanTransformer:
+    """The network of a folder with config.json and safetensors."""
+    config = weights.configure(WanConfig, folder, UNUSED)
+    return weights.load(WanTransformer, config, folder, NAMES, dtype, device)
+
+
 def tiny(**changes: Any) -> WanConfig:
     """The config of a network for tests: two layers, 24 wide."""
     small: dict[str, Any] = dict(
@@ -73,29 +123,6 @@ def tiny(**changes: Any) -> WanConfig:
         ffn_dim=40, num_layers=2,
     )  # fmt: skip
     return WanConfig(**(small | changes))
-
-
-@dataclass(frozen=True)
-class TextMemory:
-    """What the cross-attention of every layer needs of one prompt; computed once."""
-
-    layers: tuple[KeyValue, ...]
-
-
-@dataclass(frozen=True)
-class FrameMemory:
-    """Keys and values (B, M, S, D) of remembered frames, per layer. Keys are normed but not yet rotated."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A FrameMemory whose keys (B, M*S, N, E) are rotated to where its frames stand in a window."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
 
 
 def timestep(level: Tensor) -> Tensor:
@@ -109,167 +136,6 @@ def sinusoid(time: Tensor, width: int) -> Tensor:
     frequency = torch.exp(torch.arange(half, dtype=torch.float64, device=time.device) * (-math.log(10000.0) / half))
     angle = time.double()[..., None] * frequency
     return torch.cat((angle.cos(), angle.sin()), -1)
-
-
-def rotary(positions_F: Tensor, height: int, width: int, head: int) -> Tensor:
-    """Complex RoPE factors (F*height*width, head/2): time first, then row, then column. Any real position will do."""
-
-    def turn(position: Tensor, dim: int) -> Tensor:
-        frequency = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        angle = position.double()[:, None] * frequency
-        return torch.polar(torch.ones_like(angle), angle)
-
-    space = 2 * (head // 6)
-    shape = (len(positions_F), height, width, -1)
-    parts = (
-        turn(positions_F, head - 2 * space)[:, None, None].expand(shape),
-        turn(torch.arange(height), space)[None, :, None].expand(shape),
-        turn(torch.arange(width), space)[None, None, :].expand(shape),
-    )
-    return torch.cat(parts, -1).flatten(0, 2)
-
-
-def rotate(x_BLNE: Tensor, rope_LE: Tensor) -> Tensor:
-    """Turn neighbouring pairs of channels by their position's angle, in float32 or better."""
-    pairs = torch.view_as_complex(wide(x_BLNE).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rope_LE[:, None]).flatten(-2).to(x_BLNE.dtype)
-
-
-def wide(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
-    """Attention (B, L, N*E); a text of batch 1 serves any batch."""
-    batch = len(q_BLNE)
-    q, k, v = (t.expand(batch, -1, -1, -1).transpose(1, 2) for t in (q_BLNE, k_BLNE, v_BLNE))
-    return nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(label, start, stop) of every stretch of equal labels."""
-    start = 0
-    for label, group in groupby(labels):
-        stop = start + len(list(group))
-        yield label, start, stop
-        start = stop
-
-
-class RMSNorm(nn.RMSNorm):
-    """Root mean square norm in the dtype of its input, so that autocast keeps the fused kernel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nnf.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-class Attention(nn.Module):
-    """Attention with RMS-normed queries and keys: of frames among themselves, or of frames to text (and image)."""
-
-    def __init__(self, config: WanConfig, image_dim: int | None = None):
-        super().__init__()
-        dim, self.heads = config.dim, config.num_attention_heads
-        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        self.norm_q, self.norm_k = (RMSNorm(dim, config.eps) for _ in range(2))
-        if image_dim is not None:
-            self.add_k_proj, self.add_v_proj = (nn.Linear(image_dim, dim) for _ in range(2))
-            self.norm_added_k = RMSNorm(dim, config.eps)
-
-    def split(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., N, E)"""
-        return x.unflatten(-1, (self.heads, -1))
-
-    def read(self, text_BLD: Tensor, image_BLD: Tensor | None) -> KeyValue:
-        """Keys and values of a text, and of an image if there is one."""
-        pair = self.split(self.norm_k(self.to_k(text_BLD))), self.split(self.to_v(text_BLD))
-        if image_BLD is None:
-            return pair
-        return *pair, self.split(self.norm_added_k(self.add_k_proj(image_BLD))), self.split(self.add_v_proj(image_BLD))
-
-    def cross(self, x_BFSD: Tensor, texts: Sequence[KeyValue], scenes: Sequence[tuple[int, int, int]]) -> Tensor:
-        """Frames start..stop attend to text `scene`, for every (scene, start, stop)."""
-        q_BFSNE = self.split(self.norm_q(self.to_q(x_BFSD)))
-        told = []
-        for scene, start, stop in scenes:
-            q = q_BFSNE[:, start:stop].flatten(1, 2)
-            k, v, *image = texts[scene]
-            told.append(attend(q, k, v) + attend(q, *image) if image else attend(q, k, v))
-        return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
-
-    def among(
-        self, x_BFSD: Tensor, rope: Tensor, ends: Sequence[tuple[int, int]],
-        memory: tuple[Tensor, Tensor] | None, keep: list[KeyValue] | None,
-    ) -> Tensor:  # fmt: skip
-        """Tokens start..stop attend to what is remembered and to tokens 0..stop, for every (start, stop)."""
-        k_BFSD, v_BFSD = self.norm_k(self.to_k(x_BFSD)), self.to_v(x_BFSD)
-        if keep is not None:
-            keep.append((k_BFSD, v_BFSD))
-        q = rotate(self.split(self.norm_q(self.to_q(x_BFSD))).flatten(1, 2), rope)
-        k = rotate(self.split(k_BFSD).flatten(1, 2), rope)
-        v = self.split(v_BFSD).flatten(1, 2)
-        past = 0
-        if memory is not None:
-            past = memory[0].shape[1]
-            k, v = torch.cat((memory[0], k), 1), torch.cat((memory[1], v), 1)
-        seen = [attend(q[:, start:stop], k[:, : past + stop], v[:, : past + stop]) for start, stop in ends]
-        return self.to_out[0](seen[0] if len(seen) == 1 else torch.cat(seen, 1)).view_as(x_BFSD)
-
-
-class FeedForward(nn.Module):
-    """Linear, activation, linear."""
-
-    def __init__(self, dim: int, hidden: int, out: int, act: nn.Module):
-        super().__init__()
-        self.net = nn.ModuleList([nn.ModuleDict({"proj": nn.Linear(dim, hidden)}), act, nn.Linear(hidden, out)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[1](self.net[0]["proj"](x)))
-
-
-class Block(nn.Module):
-    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each frame's noise level."""
-
-    def __init__(self, config: WanConfig):
-        super().__init__()
-        self.eps = config.eps
-        self.attn1 = Attention(config)
-        self.attn2 = Attention(config, config.added_kv_proj_dim)
-        self.norm2 = nn.LayerNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
-        self.ffn = FeedForward(config.dim, config.ffn_dim, config.dim, nn.GELU("tanh"))
-        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
-
-    def forward(self, x_BFSD, time_BF6D, texts, scenes, rope, ends, memory=None, keep=None) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + time_BF6D).unsqueeze(3).unbind(2)
-        if isinstance(texts, Tensor):  # an embedding rather than keys and values made before
-            texts = [self.attn2.read(texts, None)]
-        x = x_BFSD
-        x = gated(x, self.attn1.among(modulated(x, shift1, scale1, self.eps), rope, ends, memory, keep), gate1)
-        x = x + self.attn2.cross(self.cross_norm(x), texts, scenes)
-        return gated(x, self.ffn(modulated(x, shift2, scale2, self.eps)), gate2)
-
-    def keys_values(self, x_BFSD: Tensor, time_BF6D: Tensor) -> KeyValue:
-        """Only what the self-attention would remember of these frames."""
-        shift, scale = (self.scale_shift_table[:, :2] + time_BF6D[:, :, :2]).unsqueeze(3).unbind(2)
-        normed = modulated(x_BFSD, shift, scale, self.eps)
-        return self.attn1.norm_k(self.attn1.to_k(normed)), self.attn1.to_v(normed)
-
-    def cross_norm(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm2, nn.Identity):
-            return x
-        weight, bias = wide(self.norm2.weight), wide(self.norm2.bias)
-        return nnf.layer_norm(wide(x), x.shape[-1:], weight, bias, self.eps).to(x.dtype)
-
-
-def modulated(x_BFSD: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm(x) * (1 + scale) + shift, in float32 or better; shift and scale are (B, F, 1, D)."""
-    normed = nnf.layer_norm(wide(x_BFSD), x_BFSD.shape[-1:], eps=eps)
-    return torch.addcmul(shift, normed, 1 + scale).to(x_BFSD.dtype)
-
-
-def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """x + change * gate, in float32 or better."""
-    return torch.addcmul(wide(x), wide(change), gate).to(x.dtype)
 
 
 def wide_linear(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -334,7 +200,13 @@ class WanTransformer(nn.Module):
         self.checkpointing = False
         self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         self.condition_embedder = Conditions(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(
+            Block(
+                config.dim, config.num_attention_heads, config.ffn_dim, config.eps, config.cross_attn_norm,
+                config.added_kv_proj_dim,
+            )
+            for _ in range(config.num_layers)
+        )  # fmt: skip
         self.proj_out = nn.Linear(config.dim, config.out_channels * math.prod(config.patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
         if config.inject_sample_info:
@@ -356,22 +228,29 @@ class WanTransformer(nn.Module):
         fps: of the output, one number or (B,); only some networks care.
         """
         head_BFD, time_BF6D = self._time(level, fps)
-        x_BFSD, *how = self._enter(x_BCFHW, text, positions, scene, blocks)
-        for i, layer in enumerate(self.blocks):
-            x_BFSD = self._run(layer, i, x_BFSD, time_BF6D, *how, memory)
-        return self._leave(x_BFSD, head_BFD, x_BCFHW.shape)
+        x_BFSD = self._tokens(x_BCFHW)
+        call = self._call(x_BCFHW, text, positions, scene, blocks, memory)
+        for index, block in enumerate(self.blocks):
+            if self.checkpointing and torch.is_grad_enabled():
+                x_BFSD = checkpoint(
+                    block, x_BFSD, time_BF6D, index, call, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x_BFSD = block(x_BFSD, time_BF6D, index, call)
+        return self._pixels(x_BFSD, head_BFD, x_BCFHW.shape)
 
     def remember(
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
     ) -> FrameMemory:  # fmt: skip
-        """Keys and values of frames; the arguments are those of `forward`. The last layer goes no further than them."""
+        """Keys and values of frames; arguments as in `forward`. The last layer goes no further than them."""
         _, time_BF6D = self._time(level, fps)
-        x_BFSD, *how = self._enter(x_BCFHW, text, positions, scene, blocks)
+        x_BFSD = self._tokens(x_BCFHW)
+        call = self._call(x_BCFHW, text, positions, scene, blocks, memory)
         keep: list[KeyValue] = []
-        for i, layer in enumerate(self.blocks[:-1]):
-            x_BFSD = self._run(layer, i, x_BFSD, time_BF6D, *how, memory, keep)
+        for index, block in enumerate(self.blocks[:-1]):
+            x_BFSD = block(x_BFSD, time_BF6D, index, call, keep)
         keep.append(self.blocks[-1].keys_values(x_BFSD, time_BF6D))
         return FrameMemory(*zip(*keep))
 
@@ -384,22 +263,11 @@ class WanTransformer(nn.Module):
 
     def place(self, memory: FrameMemory, positions: Sequence[float] | Tensor, height: int, width: int) -> Placed:
         """Stand remembered frames of latents (height, width) at positions (M,)."""
-        rope = self._rope(positions, *self._grid(height, width), memory.keys[0])
-        split = self.blocks[0].attn1.split
+        rope, heads = self._rope(positions, height, width, memory.keys[0]), self.config.num_attention_heads
         return Placed(
-            tuple(rotate(split(key).flatten(1, 2), rope) for key in memory.keys),
-            tuple(split(value).flatten(1, 2) for value in memory.values),
+            tuple(rotate(split(key.flatten(1, 2), heads), rope) for key in memory.keys),
+            tuple(split(value.flatten(1, 2), heads) for value in memory.values),
         )
-
-    def _run(self, layer, index, x_BFSD, time_BF6D, texts, scenes, rope, ends, memory, keep=None) -> Tensor:
-        if not isinstance(texts, Tensor):
-            texts = [text.layers[index] for text in texts]
-        past = None if memory is None else (memory.keys[index], memory.values[index])
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(
-                layer, x_BFSD, time_BF6D, texts, scenes, rope, ends, past, use_reentrant=False, preserve_rng_state=False
-            )
-        return layer(x_BFSD, time_BF6D, texts, scenes, rope, ends, past, keep)
 
     def _time(self, level: Tensor, fps: float | Tensor | None) -> tuple[Tensor, Tensor]:
         level = torch.as_tensor(level, device=self.proj_out.weight.device)
@@ -410,25 +278,27 @@ class WanTransformer(nn.Module):
             time_BF6D = time_BF6D + code.unflatten(-1, (6, -1))[:, None]
         return head_BFD, time_BF6D
 
-    def _enter(self, x_BCFHW, text, positions, scene, blocks) -> tuple:
-        """Tokens (B, F, S, D), and what every layer is told: texts, scenes, rotation, block ends."""
-        frames, height, width = x_BCFHW.shape[2:]
-        grid = self._grid(height, width)
+    def _tokens(self, x_BCFHW: Tensor) -> Tensor:
+        """Patches to tokens (B, F, S, D)."""
         weight = self.patch_embedding.weight
         _, p, q = self.config.patch_size
+        self._grid(*x_BCFHW.shape[3:])
         patches = x_BCFHW.to(weight.dtype).unflatten(4, (-1, q)).unflatten(3, (-1, p))  # B C F h p w q
         patches_BFSC = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
-        x_BFSD = nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
+        return nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
+
+    def _call(self, x_BCFHW, text, positions, scene, blocks, memory) -> Call:
+        frames, height, width = x_BCFHW.shape[2:]
         if isinstance(text, TextMemory):
             text = [text]
         texts = self.condition_embedder.text(text) if isinstance(text, Tensor) else text
-        scenes = list(runs(scene)) if scene is not None else [(0, 0, frames)]
-        rope = self._rope(range(frames) if positions is None else positions, *grid, x_BFSD)
-        tokens = math.prod(grid)
+        scenes = [(0, 0, frames)] if scene is None else list(runs(scene))
+        rope = self._rope(range(frames) if positions is None else positions, height, width, self.proj_out.weight)
+        tokens = math.prod(self._grid(height, width))
         spans = [(0, 0, frames)] if blocks is None else runs(blocks)
-        return x_BFSD, texts, scenes, rope, [(start * tokens, stop * tokens) for _, start, stop in spans]
+        return Call(texts, scenes, rope, [(start * tokens, stop * tokens) for _, start, stop in spans], memory)
 
-    def _leave(self, x_BFSD: Tensor, head_BFD: Tensor, shape: torch.Size) -> Tensor:
+    def _pixels(self, x_BFSD: Tensor, head_BFD: Tensor, shape: torch.Size) -> Tensor:
         """Norm, project and put the patches back together."""
         shift, scale = (self.scale_shift_table + head_BFD[:, :, None]).unsqueeze(3).unbind(2)
         out = self.proj_out(modulated(x_BFSD, shift, scale, self.config.eps))
@@ -443,12 +313,13 @@ class WanTransformer(nn.Module):
         return height // p, width // q
 
     def _rope(self, positions: Sequence[float] | Tensor, height: int, width: int, like: Tensor) -> Tensor:
-        """The rotation table of a shape and its positions; the last few are kept."""
+        """The rotation table of latents (height, width) and their positions; the last few are kept."""
         places = tuple(positions.tolist() if isinstance(positions, Tensor) else positions)
         dtype = torch.complex128 if like.dtype == torch.float64 else torch.complex64
         key = (places, height, width, dtype, like.device)
         if key not in self._ropes:
-            table = rotary(torch.tensor(places, dtype=torch.float64), height, width, self.config.attention_head_dim)
+            grid, head = self._grid(height, width), self.config.attention_head_dim
+            table = rotary(torch.tensor(places, dtype=torch.float64), *grid, head)
             self._ropes[key] = table.to(like.device, dtype)
             if len(self._ropes) > 8:
                 self._ropes.popitem(last=False)

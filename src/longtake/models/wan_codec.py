@@ -8,14 +8,18 @@ one stream know of the frames before; None stands for a whole clip at once.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+
+from longtake.models import weights
 
 WAN_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
@@ -94,6 +98,36 @@ class WanCodecConfig:
             if doubles:
                 stale, rate = 2 * (stale + 2) - 1, 2 * rate
         return need
+
+
+def up_block(match: re.Match) -> str:
+    """The original decoder counts residual blocks and upsamplers of all levels in one row: three and one per level."""
+    level, place = divmod(int(match[1]), 4)
+    return f"decoder.up_blocks.{level}." + ("upsamplers.0." if place == 3 else f"resnets.{place}.")
+
+
+NAMES: weights.Names = (  # original Wan 2.1 and ComfyUI files to diffusers; its own names pass unchanged
+    (r"^conv1\.", "quant_conv."),
+    (r"^conv2\.", "post_quant_conv."),
+    (r"^((en|de)coder)\.conv1\.", r"\1.conv_in."),
+    (r"\.head\.0\.", ".norm_out."),
+    (r"\.head\.2\.", ".conv_out."),
+    (r"\.middle\.0\.", ".mid_block.resnets.0."),
+    (r"\.middle\.1\.", ".mid_block.attentions.0."),
+    (r"\.middle\.2\.", ".mid_block.resnets.1."),
+    (r"\.downsamples\.", ".down_blocks."),
+    (r"^decoder\.upsamples\.(\d+)\.", up_block),
+    (r"\.residual\.0\.", ".norm1."),
+    (r"\.residual\.2\.", ".conv1."),
+    (r"\.residual\.3\.", ".norm2."),
+    (r"\.residual\.6\.", ".conv2."),
+    (r"\.shortcut\.", ".conv_shortcut."),
+)
+
+
+def load(folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> WanCodec:
+    """The codec of a folder with config.json and safetensors."""
+    return weights.load(WanCodec, weights.configure(WanCodecConfig, folder), folder, NAMES, dtype, device)
 
 
 def tiny(**changes: Any) -> WanCodecConfig:
