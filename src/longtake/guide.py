@@ -60,7 +60,7 @@ class Guided:
             velocities = self.sessions[0](self._repeat(x), level).chunk(len(self.branches))
         else:
             velocities = tuple(session(x, level) for session in self.sessions)
-        return sum(branch.weight * v for branch, v in zip(self.branches, velocities))
+        return torch.stack([branch.weight * v for branch, v in zip(self.branches, velocities)]).sum(0)
 
     def finish(self, window: Window, x: Tensor) -> None:
         """See `Session`."""

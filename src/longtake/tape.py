@@ -52,8 +52,8 @@ class Tape:
             raise ValueError("a plan cannot take noise away without a model call")
         x = torch.stack([self.rows[f].value for f in window.frames], 2)
         raised = window.levels[0] > now + 1e-12
-        for purpose, which in (("context", raised & ~window.moves), ("lift", raised & window.moves)):
-            x = self._lifted(x, window, now, which, purpose, draw, 0)
+        x = self._lifted(x, window, now, raised & ~window.moves, "context", draw, 0)
+        x = self._lifted(x, window, now, raised & window.moves, "lift", draw, 0)
         return x, self._past(window, raised)
 
     def refresh(self, x: Tensor, window: Window, call: int, draw: Draw) -> Tensor:

@@ -6,7 +6,7 @@ drawn as 16 black and white cells, so that it survives uint8 and video compressi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Literal
 
@@ -43,7 +43,8 @@ class ClockSession:
     """Knows which number each latent should show, given any clean frame in view."""
 
     def __init__(self, stride: int):
-        self.stride, self.frames, self.base = stride, (), torch.zeros(())
+        self.stride, self.base = stride, torch.zeros(())
+        self.frames: Sequence[int] = ()
 
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
         """See `Session`. The newest known frame tells what the time is."""

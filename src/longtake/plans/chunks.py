@@ -29,7 +29,7 @@ class Chunks:
     hand: "tape" goes on in one take, its latents stay where they are; "latents", "pixels", "pixels8" cut to a new take.
     context: noise level of the known frames (SkyReels addnoise_condition / 1000); noise: "frozen" per window, or drawn
     anew for each "call" as published.
-    lag: model calls between the starts of two blocks (ar_step; 0: all fall together). block: latent frames per block (default: the model's).
+    lag: model calls between the starts of two blocks (ar_step; 0: all fall together). block: latent frames per block (0: the model's).
     strength: below 1 the known frames are remade from level 1 - strength... and cross-faded (LTX looping sampler).
     keep: which seam is shown after a cut. anchor: the first told latent is the first one of the video (SVI 2.0 Pro).
     beside: known frames are told beside x, and all columns fall (Wan image-to-video, SVI).
@@ -45,7 +45,7 @@ class Chunks:
     context: float = 0.0
     noise: Literal["frozen", "call"] = "frozen"
     lag: int = 0
-    block: int | None = None
+    block: int = 0
     strength: float = 1.0
     keep: Literal["old", "new", "blend"] = "old"
     anchor: bool = False
@@ -57,7 +57,7 @@ class Chunks:
         _require(0 <= self.context < 1, f"--context must be a noise level in [0, 1), not {self.context}")
         _require(0 < self.strength <= 1, f"--strength must lie in (0, 1], not {self.strength}")
         _require(self.lag >= 0, f"--lag must be 0 or more, not {self.lag}")
-        _require(self.block is None or self.block >= 1, f"--block must be at least 1, not {self.block}")
+        _require(self.block >= 0, f"--block must be at least 1, not {self.block}")
         _require(self.overlap >= 0, f"--overlap must be 0 or more, not {self.overlap}")
         _require(
             self.hand == "tape" or self.overlap > 0 or self.single, "a relay needs an overlap of at least one frame"

@@ -21,7 +21,7 @@ class Stream:
 
     steps, shift, grid: the level grid of a frame (see noise.ramp).
     lag: model calls between the starts of two blocks; 0 means as many as make the staircase fill the view (rolling
-    forcing), None as many as there are steps (block by block). block: latent frames that fall together (default: the model's).
+    forcing), None as many as there are steps (block by block). block: latent frames that fall together (0: the model's).
     window: output frames in view (default: all that the model sees).
     eager: frames enter the view when they start, not before. past: clean latent frames kept in view (default: as many
     as fit). sinks: the first latent frames of the take stay in view for ever (attention sinks).
@@ -31,7 +31,7 @@ class Stream:
     shift: float = 3.0
     grid: Grid = "linear"
     lag: int | None = 5
-    block: int | None = None
+    block: int = 0
     window: int | None = None
     eager: bool = False
     past: int | None = None
@@ -41,8 +41,8 @@ class Stream:
     single = False
 
     def __post_init__(self):
-        for name, value, least in (("steps", self.steps, 1), ("block", self.block, 1), ("sinks", self.sinks, 0)):
-            if value is not None and value < least:
+        for name, value, least in (("steps", self.steps, 1), ("block", self.block, 0), ("sinks", self.sinks, 0)):
+            if value < least:
                 raise PlanError(f"--{name} must be at least {least}, not {value}")
         if self.lag is not None and self.lag < 0:
             raise PlanError(f"--lag must be 0 or more, not {self.lag}")
