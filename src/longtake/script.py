@@ -117,9 +117,9 @@ def _timeline(scenes: list[Scene], fps: float, seconds: float | None, endless: b
 
 
 def _read(source: str | Path) -> list[Scene]:
-    path = Path(source) if isinstance(source, Path) else None
-    if path is None:
+    if not isinstance(source, Path):
         return [Scene(source)]
+    path = source
     if path.suffix not in (".txt", ".toml"):
         raise ScriptError(f"{path}: a script is a .txt file (a prompt per line) or a .toml file")
     try:
@@ -147,7 +147,8 @@ def _toml(text: str, path: Path) -> list[Scene]:
     rows = table.get("scene", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ScriptError(f"{path}: scenes are written as [[scene]] tables")
-    scenes, clock = [], 0.0
+    scenes: list[Scene] = []
+    clock = 0.0
     for number, row in enumerate(rows, 1):
         where = f"scene {number}"
         _only(row, {f.name for f in fields(Scene)} | {"at"}, path, where)

@@ -172,10 +172,15 @@ class WordText:
 
     @classmethod
     def load(
-        cls, folder: Path | str, dtype: torch.dtype | None = None, device: str = "cpu", length: int = 32
+        cls,
+        folder: Path | str,
+        words: Path | str | None = None,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        length: int = 32,
     ) -> WordText:
-        """From a folder with config.json, safetensors and tokenizer.json."""
-        file = Path(folder) / "tokenizer.json"
+        """From a folder with config.json and safetensors, and the folder of tokenizer.json (the same by default)."""
+        file = Path(words or folder) / "tokenizer.json"
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises Exception itself

@@ -12,7 +12,7 @@ import torch
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.noise import Grid, ramp, staircase
-from longtake.plan import Limits, PlanError, Window
+from longtake.plan import Limits, PlanError, Role, Window
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Stream:
             rows = list(group)
             block = torch.tensor(frames) // self.block
             table = staircase(levels, block, torch.arange(rows[0], rows[-1] + 2), lag)
-            role = ["context" if clean else "make" for clean in (table[0] == 0).tolist()]
+            role: list[Role] = ["context" if clean else "make" for clean in (table[0] == 0).tolist()]
             yield Window(frames, table, role=role, block=block.tolist(), text="frame")
 
     def _lag(self, view: int) -> Fraction:

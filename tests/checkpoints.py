@@ -1,0 +1,44 @@
+"""Tiny checkpoints with random weights, in the folder layout of released ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from longtake.models import wan, wan_codec, weights
+from longtake.models.text import T5Config, T5Encoder
+
+WORDS = ["<pad>", "<unk>", "a", "red", "blue", "ball", "drifts", "over", "the", "sea"]
+
+
+def random_wan(
+    folder: Path, causal: bool = False, view: int = 9, block: int = 1, size: int = 16, seed: int = 0
+) -> Path:
+    """A Wan checkpoint: 2 layers, codec of stride 4 and scale 4, a vocabulary of ten words."""
+    torch.manual_seed(seed)
+    config = wan.tiny(causal=causal, view=view, block=block)
+    net = wan.WanTransformer(config)
+    wan.initialise(net)
+    torch.nn.init.normal_(net.proj_out.weight, std=0.2)
+    weights.save(net, config, folder / "transformer", kind="SkyReelsV2Transformer3DModel")
+    codec_config = wan_codec.tiny(z_dim=config.in_channels, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
+    weights.save(wan_codec.WanCodec(codec_config), codec_config, folder / "vae", kind="AutoencoderKLWan")
+    words = T5Config(vocab_size=len(WORDS), d_model=config.text_dim, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    (folder / "text_encoder").mkdir()
+    save_file(T5Encoder(words).state_dict(), folder / "text_encoder" / "model.safetensors")
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(asdict(words)))
+    (folder / "tokenizer").mkdir()
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    about = dict(name="tiny", family="wan", fps=24, size=[size, size], guidance=2.0, sampling={"steps": 3})
+    about |= dict(view=view, block=block, causal=causal)
+    (folder / "longtake.json").write_text(json.dumps(about))
+    return folder
