@@ -22,10 +22,15 @@ def copy(state):
     return {name: t.clone() for name, t in tensors.items()}, facts
 
 
-@pytest.mark.parametrize("name", [n for n in PLANS if n != "clip"])
+RESUMED = [
+    (name, variants(name, 1)[-1] | (dict(overlap=3) if is_chunks(name) else {})) for name in PLANS if name != "clip"
+]
+RESUMED += [("relay", dict(overlap=3, hand="pixels8", keep=keep)) for keep in ("new", "blend")]
+
+
+@pytest.mark.parametrize(("name", "options"), RESUMED)
 @pytest.mark.parametrize("solver", ["euler", "unipc"])
-def test_resume_after_any_window_is_exact(name, solver):
-    options = variants(name, 1)[-1] | (dict(overlap=3) if is_chunks(name) else {})
+def test_resume_after_any_window_is_exact(name, options, solver):
     model = gauss(view=12, size=8, context=limits_for(name, 12).context)
 
     def rollout():

@@ -36,8 +36,8 @@ class Outlet:
 
     shown: frames shown so far. at: the number in the video of the next frame that the decoder gives. end: the number
     after the last frame of the shot (None: endless). hold_from: frames from here on are held back until the next take
-    has made them anew. held: those frames. fade: they are cross-faded into the new ones
-    from frame fade_start on. tail: the last `tail_length` decoded frames, for the next cut.
+    has made them anew. held: those frames. fading: an old seam that is cross-faded into the
+    new one from frame fade_start on. tail: the last `tail_length` decoded frames, for the next cut.
     """
 
     tail_length: int = 0
@@ -45,9 +45,9 @@ class Outlet:
     at: int = 0
     end: int | None = None
     hold_from: int | None = None
-    fade: bool = False
-    fade_start: int = 0
     held: Tensor | None = None
+    fading: Tensor | None = None
+    fade_start: int = 0
     tail: Tensor | None = None
 
     def push(self, video: Tensor) -> Iterator[Frames]:
@@ -68,16 +68,15 @@ class Outlet:
             self.shown = stop
 
     def _faded(self, part: Tensor) -> Tensor:
-        """Cross-fade from the held seam to its new version, linearly over the seam."""
-        if not self.fade or self.held is None:
+        """Cross-fade from the old seam to its new version, linearly over the seam."""
+        if self.fading is None:
             return part
-        length, done = self.held.shape[2], self.shown - self.fade_start
+        length, done = self.fading.shape[2], self.shown - self.fade_start
         count = min(part.shape[2], length - done)
-        if count <= 0:
-            self.held, self.fade = None, False
-            return part
         weight = (torch.arange(done, done + count, device=part.device, dtype=part.dtype) + 1) / (length + 1)
-        mixed = torch.lerp(self.held[:, :, done : done + count], part[:, :, :count], weight[:, None, None])
+        mixed = torch.lerp(self.fading[:, :, done : done + count], part[:, :, :count], weight[:, None, None])
+        if done + count == length:
+            self.fading = None
         return torch.cat([mixed, part[:, :, count:]], 2)
 
     def seam(self, cut: Cut) -> Tensor:
@@ -92,19 +91,19 @@ class Outlet:
         """Begin a new take that repeats the seam; returns the number in the video of its first frame."""
         start = (self.at if cut.seam else self.shown) - cut.seam
         self.at, self.hold_from = start, None
-        self.fade, self.fade_start = cut.keep == "blend", start
-        if cut.keep != "blend":
-            self.held = None
+        self.fading, self.fade_start = self.held if cut.keep == "blend" else None, start
+        self.held = None
         if not cut.seam:
             self.tail = None
         return start
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything, as tensors and facts."""
-        tensors = {name: value for name, value in (("held", self.held), ("tail", self.tail)) if value is not None}
-        return tensors, {"shown": self.shown, "at": self.at, "fade": self.fade, "fade_start": self.fade_start}
+        parts = dict(held=self.held, fading=self.fading, tail=self.tail)
+        tensors = {name: value for name, value in parts.items() if value is not None}
+        return tensors, {"shown": self.shown, "at": self.at, "fade_start": self.fade_start}
 
     @staticmethod
     def restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], tail_length: int) -> Outlet:
         """Undo `state`."""
-        return Outlet(tail_length, held=tensors.get("held"), tail=tensors.get("tail"), **facts)
+        return Outlet(tail_length, **tensors, **facts)
