@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longtake.plan import Limits, Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Model:
     session() makes a fresh Session. size is (height, width) in output pixels. guidance, plan and options are the
     defaults of the checkpoint; sampling holds the options (steps, shift, grid) that suit it under any plan.
     digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
-    that it can make (empty: any).
+    that it can make (empty: any). tokens: of one latent frame, as the network counts them (0: not counted).
     """
 
     name: str
@@ -122,4 +123,5 @@ class Model:
     path: Path | None = None
     vocabulary: str = ""
     rates: tuple[float, ...] = ()
+    tokens: int = 0
     device: str = "cpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +47,16 @@ def open_folder(folder: Path, dtype: torch.dtype = torch.float32, device: str = 
         size=tuple(about["size"]),
         digest=weights.digest(sorted(p for part in PARTS for p in (folder / part).iterdir() if p.is_file())),
         path=folder,
+        tokens=_tokens(about["size"], codec_config.scale, config.patch_size),
         device=device,
+        tokens=math.prod(side // codec.scale // p for side, p in zip(about["size"], config.patch_size[1:])),
         **_defaults(about),
     )
+
+
+def _tokens(size: Sequence[int], scale: int, patch: Sequence[int]) -> int:
+    """Tokens of one latent frame."""
+    return (size[0] // scale // patch[1]) * (size[1] // scale // patch[2])
 
 
 def _defaults(about: dict[str, Any]) -> dict[str, Any]:

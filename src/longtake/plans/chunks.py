@@ -23,15 +23,23 @@ from longtake.plan import Cut, Limits, PlanError, Role, Window
 class Chunks:
     """Windows of a fixed length that overlap.
 
-    steps, shift, grid: the level grid of a frame (see noise.ramp).
-    window: output frames per window (default: all that the model sees). overlap: output frames known from before;
-    both are 1 + stride * k. Where blocks do not divide a window, it is made shorter.
-    hand: "tape" goes on in one take, its latents stay where they are; "latents", "pixels", "pixels8" cut to a new take.
-    context: noise level of the known frames (SkyReels addnoise_condition / 1000); noise: "frozen" per window, or drawn
-    anew for each "call" as published.
-    lag: model calls between the starts of two blocks (ar_step; 0: all fall together). block: latent frames per block (0: the model's).
-    strength: below 1 the known frames are remade from level 1 - strength... and cross-faded (LTX looping sampler).
-    keep: which seam is shown after a cut. anchor: the first told latent is the first one of the video (SVI 2.0 Pro).
+    Each of these is also a flag of the command line, with the text here as its help.
+
+    steps: model calls that take a frame from noise to video.
+    shift: above 1 spends more of the steps at high noise.
+    grid: how the noise levels are spaced (see noise.ramp).
+    window: output frames per window, 1 + stride * k (default: all that the model sees). Where blocks do not divide a
+    window, it is made shorter.
+    overlap: output frames known from the window before, 1 + stride * k.
+    hand: how they are handed over: "tape" goes on in one take, where latents stay as they are; "latents", "pixels" and
+    "pixels8" (8 bits per colour) cut to a new take.
+    context: noise level of the known frames, against drift (SkyReels addnoise_condition / 1000).
+    noise: whether that noise is "frozen" for a window or drawn anew for each "call", as published.
+    lag: model calls between the starts of two blocks (ar_step); 0: all fall together.
+    block: latent frames that fall together (0: the model's).
+    strength: below 1 the known frames are remade, from level 1 - strength, and cross-faded (LTX looping sampler).
+    keep: which version of the seam is shown after a cut, or a "blend" of both.
+    anchor: the first latent told after a cut is the first one of the video (SVI 2.0 Pro).
     beside: known frames are told beside x, and all columns fall (Wan image-to-video, SVI).
     single: only one window; longer videos are refused.
     """

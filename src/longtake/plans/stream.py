@@ -19,12 +19,18 @@ from longtake.plan import Limits, PlanError, Role, Window
 class Stream:
     """Every block starts `lag` calls after the one before it; the view slides along with the staircase.
 
-    steps, shift, grid: the level grid of a frame (see noise.ramp).
-    lag: model calls between the starts of two blocks; 0 means as many as make the staircase fill the view (rolling
-    forcing), None as many as there are steps (block by block). block: latent frames that fall together (0: the model's).
-    window: output frames in view (default: all that the model sees).
-    eager: frames enter the view when they start, not before. past: clean latent frames kept in view (default: as many
-    as fit). sinks: the first latent frames of the take stay in view for ever (attention sinks).
+    Each of these is also a flag of the command line, with the text here as its help.
+
+    steps: model calls that take a frame from noise to video.
+    shift: above 1 spends more of the steps at high noise.
+    grid: how the noise levels are spaced (see noise.ramp).
+    lag: model calls between the starts of two blocks; 0: as many as make the staircase fill the view (rolling forcing);
+    None: as many as there are steps (block by block).
+    block: latent frames that fall together (0: the model's).
+    window: output frames in view, 1 + stride * k (default: all that the model sees).
+    eager: frames enter the view when they start, not before.
+    past: clean latent frames kept in view (default: as many as fit).
+    sinks: the first latent frames of the take that stay in view for ever (attention sinks).
     """
 
     steps: int = 30
