@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,6 @@ def open_folder(folder: Path, dtype: torch.dtype = torch.float32, device: str = 
         path=folder,
         tokens=_tokens(about["size"], codec_config.scale, config.patch_size),
         device=device,
-        tokens=math.prod(side // codec.scale // p for side, p in zip(about["size"], config.patch_size[1:])),
         **_defaults(about),
     )
 
