@@ -319,8 +319,9 @@ class WanTransformer(nn.Module):
         key = (places, height, width, dtype, like.device)
         if key not in self._ropes:
             grid, head = self._grid(height, width), self.config.attention_head_dim
-            table = rotary(torch.tensor(places, dtype=torch.float64), *grid, head)
-            self._ropes[key] = table.to(like.device, dtype)
+            with torch.inference_mode(False):  # so that a table made in inference also serves training
+                table = rotary(torch.tensor(places, dtype=torch.float64), *grid, head).to(like.device, dtype)
+            self._ropes[key] = table
             if len(self._ropes) > 8:
                 self._ropes.popitem(last=False)
         self._ropes.move_to_end(key)
