@@ -1,0 +1,35 @@
+"""The reel: a run directory that is stream, checkpoint and playlist at once."""
+
+from longtake.reel.disk import ReelError
+from longtake.reel.layout import claim
+from longtake.reel.manifest import Manifest, describe, manifest_of, threads
+from longtake.reel.proof import Finding, verify
+from longtake.reel.publish import Published
+from longtake.reel.recording import Done, Event, Opened, Snapshot, publish_so_far, record
+from longtake.reel.remake import repair
+from longtake.reel.segments import Segment
+from longtake.reel.snapshot import Keep
+from longtake.reel.stop import Stopped, stoppable
+
+__all__ = [
+    "Done",
+    "Event",
+    "Finding",
+    "Keep",
+    "Manifest",
+    "Opened",
+    "Published",
+    "ReelError",
+    "Segment",
+    "Snapshot",
+    "Stopped",
+    "claim",
+    "describe",
+    "manifest_of",
+    "publish_so_far",
+    "record",
+    "repair",
+    "stoppable",
+    "threads",
+    "verify",
+]
