@@ -106,10 +106,10 @@ def test_a_saved_encoder_is_read_again(tmp_path):
     text = word_text()
     weights.save(text.encoder, text.encoder.config, tmp_path, name="model")
     text.tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert torch.equal(text.encode(["a red ball"]), WordText.load(tmp_path, length=8).encode(["a red ball"]))
+    assert torch.equal(text.encode(["a red ball"]), WordText.load(tmp_path, tmp_path).encode(["a red ball"]))
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match="not a tokenizer"):
-        WordText.load(tmp_path)
+        WordText.load(tmp_path, tmp_path)
 
 
 def test_a_word_table_under_its_other_name_is_read(tmp_path):
@@ -119,7 +119,7 @@ def test_a_word_table_under_its_other_name_is_read(tmp_path):
     tensors = load_file(file)
     tensors["encoder.embed_tokens.weight"] = tensors.pop("shared.weight")
     save_file(tensors, file)
-    assert torch.equal(text.encode(["a red ball"]), WordText.load(tmp_path, length=8).encode(["a red ball"]))
+    assert torch.equal(text.encode(["a red ball"]), WordText.load(tmp_path, tmp_path).encode(["a red ball"]))
 
 
 def test_configs_without_a_vocabulary_are_refused(tmp_path):

@@ -162,31 +162,28 @@ class T5Encoder(nn.Module):
 class WordText:
     """Prompts to embeddings through a closed vocabulary of whole words.
 
-    Prompts are cut or padded to `length` tokens; padding is masked in the encoder and zero after it, as Wan does.
+    Prompts are cut or padded to `length` tokens (default: what the tokenizer says, or 32); padding is masked in the
+    encoder and zero after it, as Wan does.
     """
 
-    def __init__(self, encoder: T5Encoder, tokenizer: Tokenizer, length: int = 32):
-        self.encoder, self.tokenizer, self.length = encoder, tokenizer, length
-        tokenizer.enable_truncation(length)
-        tokenizer.enable_padding(pad_id=0, pad_token=tokenizer.id_to_token(0) or "", length=length)
+    def __init__(self, encoder: T5Encoder, tokenizer: Tokenizer, length: int | None = None):
+        self.encoder, self.tokenizer = encoder, tokenizer
+        self.length = length or (tokenizer.padding or {}).get("length") or 32
+        tokenizer.enable_truncation(self.length)
+        tokenizer.enable_padding(pad_id=0, pad_token=tokenizer.id_to_token(0) or "", length=self.length)
 
     @classmethod
     def load(
-        cls,
-        folder: Path | str,
-        words: Path | str | None = None,
-        dtype: torch.dtype | None = None,
-        device: str = "cpu",
-        length: int = 32,
-    ) -> WordText:
-        """From a folder with config.json and safetensors, and the folder of tokenizer.json (the same by default)."""
-        file = Path(words or folder) / "tokenizer.json"
+        cls, encoder: Path | str, tokenizer: Path | str, dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> WordText:  # fmt: skip
+        """From a folder with config.json and safetensors, and one with tokenizer.json."""
+        file = Path(tokenizer) / "tokenizer.json"
         try:
-            tokenizer = Tokenizer.from_file(str(file))
+            words = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises Exception itself
             raise weights.WeightsError(f"{file} is not a tokenizer: {error}") from error
-        encoder = weights.load(T5Encoder, T5Config.read(folder), folder, ONE_TABLE, dtype, device)
-        return cls(encoder, tokenizer, length)
+        return cls(weights.load(T5Encoder, T5Config.read(encoder), encoder, ONE_TABLE, dtype, device), words)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
