@@ -6,6 +6,7 @@ width, L a run of tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -162,6 +163,16 @@ class Attention(nn.Module):
         return self.to_out[0](joined(seen)).view_as(x_BFSD)
 
 
+class TanhGelu(nn.Module):
+    """GELU in its tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return nnf.gelu(x, approximate="tanh")
+        twice = 2 * (2 / math.pi) ** 0.5  # 0.5 (1 + tanh(u)) = sigmoid(2 u), which a CPU computes three times faster
+        return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
+
+
 class FeedForward(nn.Module):
     """Linear, activation, linear."""
 
@@ -182,7 +193,7 @@ class Block(nn.Module):
         self.attn1 = Attention(dim, heads, eps)
         self.attn2 = Attention(dim, heads, eps, image_dim)
         self.norm2 = WideNorm(dim, eps) if cross_norm else nn.Identity()
-        self.ffn = FeedForward(dim, ffn_dim, dim, nn.GELU("tanh"))
+        self.ffn = FeedForward(dim, ffn_dim, dim, TanhGelu())
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
 
     def forward(
