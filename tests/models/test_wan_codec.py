@@ -130,7 +130,7 @@ def test_reach_restores_every_carry_bit_for_bit(shape, reach):
 
 
 def decoder_parts(codec: WanCodec):
-    return codec._modules["decoder"].modules()
+    return codec.decoder_net.modules()
 
 
 # ---------------------------------------------------------------- training
@@ -149,7 +149,7 @@ def test_gradients_of_stream_and_whole_clip_agree():
     for decode in (codec.decode_whole, codec.decode):
         codec.zero_grad()
         decode(z).square().mean().backward()
-        grads.append(torch.cat([p.grad.flatten() for p in codec._modules["decoder"].parameters()]))
+        grads.append(torch.cat([p.grad.flatten() for p in codec.decoder_net.parameters()]))
     assert apart(*grads) < 1e-10
 
 

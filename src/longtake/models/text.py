@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -108,24 +108,62 @@ class Gated(nn.Module):
         return self.wo(nnf.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x))
 
 
-class Block(nn.Module):
-    """Self-attention and feed-forward."""
+class AttentionHalf(nn.Module):
+    """Self-attention behind its norm."""
 
     def __init__(self, config: T5Config, table: bool):
         super().__init__()
-        self.layer = nn.ModuleList(
-            nn.ModuleDict({name: half, "layer_norm": nn.RMSNorm(config.d_model, config.layer_norm_epsilon)})
-            for name, half in (("SelfAttention", SelfAttention(config, table)), ("DenseReluDense", Gated(config)))
-        )
-
-    @property
-    def attention(self) -> SelfAttention:
-        return self.layer[0]["SelfAttention"]
+        self.SelfAttention = SelfAttention(config, table)
+        self.layer_norm = nn.RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, x_PLD: Tensor, bias: Tensor) -> Tensor:
-        attend, feed = self.layer
-        x_PLD = x_PLD + attend["SelfAttention"](attend["layer_norm"](x_PLD), bias)
-        return x_PLD + feed["DenseReluDense"](feed["layer_norm"](x_PLD))
+        return x_PLD + self.SelfAttention(self.layer_norm(x_PLD), bias)
+
+
+class GatedHalf(nn.Module):
+    """Feed-forward behind its norm."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.DenseReluDense = Gated(config)
+        self.layer_norm = nn.RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, x_PLD: Tensor) -> Tensor:
+        return x_PLD + self.DenseReluDense(self.layer_norm(x_PLD))
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward."""
+
+    def __init__(self, config: T5Config, table: bool):
+        super().__init__()
+        self.layer = nn.ModuleList([AttentionHalf(config, table), GatedHalf(config)])
+
+    def bias(self, length: int) -> Tensor:
+        """What this layer's table adds to the scores."""
+        return cast(AttentionHalf, self.layer[0]).SelfAttention.bias(length)
+
+    def forward(self, x_PLD: Tensor, bias: Tensor) -> Tensor:
+        return self.layer[1](self.layer[0](x_PLD, bias))
+
+
+class Stack(nn.Module):
+    """All layers, and a norm at the end."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.tables = config.num_layers if config.model_type == "umt5" else 1
+        self.block = nn.ModuleList(Block(config, i < self.tables) for i in range(config.num_layers))
+        self.final_layer_norm = nn.RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, x_PLD: Tensor, hidden: Tensor) -> Tensor:
+        """hidden (P, 1, 1, L): what is added to the scores of each word, to keep padding out."""
+        bias = hidden
+        for i, block in enumerate(cast(list[Block], list(self.block))):
+            if i < self.tables:
+                bias = block.bias(x_PLD.shape[1]) + hidden
+            x_PLD = block(x_PLD, bias)
+        return self.final_layer_norm(x_PLD)
 
 
 class T5Encoder(nn.Module):
@@ -135,28 +173,13 @@ class T5Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
-        self.encoder = nn.ModuleDict(
-            {
-                "block": nn.ModuleList(
-                    Block(config, config.model_type == "umt5" or i == 0) for i in range(config.num_layers)
-                ),
-                "final_layer_norm": nn.RMSNorm(config.d_model, config.layer_norm_epsilon),
-            }
-        )
+        self.encoder = Stack(config)
 
     def forward(self, tokens_PL: Tensor, mask_PL: Tensor | None = None) -> Tensor:
         """Embeddings (P, L, D); words where the mask is 0 are not attended to."""
         x_PLD = self.shared(tokens_PL)
-        blocks, length = self.encoder["block"], tokens_PL.shape[1]
-        hidden = torch.zeros((), dtype=x_PLD.dtype, device=x_PLD.device)
-        if mask_PL is not None:
-            hidden = torch.where(mask_PL.bool(), hidden, torch.finfo(x_PLD.dtype).min)[:, None, None]
-        bias = blocks[0].attention.bias(length) + hidden
-        for i, block in enumerate(blocks):
-            if i and self.config.model_type == "umt5":
-                bias = block.attention.bias(length) + hidden
-            x_PLD = block(x_PLD, bias)
-        return self.encoder["final_layer_norm"](x_PLD)
+        shown = torch.ones_like(tokens_PL) if mask_PL is None else mask_PL
+        return self.encoder(x_PLD, torch.finfo(x_PLD.dtype).min * (shown == 0)[:, None, None].to(x_PLD.dtype))
 
 
 class WordText:

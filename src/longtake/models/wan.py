@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -249,9 +249,10 @@ class WanTransformer(nn.Module):
         x_BFSD = self._tokens(x_BCFHW)
         call = self._call(x_BCFHW, text, positions, scene, blocks, memory)
         keep: list[KeyValue] = []
-        for index, block in enumerate(self.blocks[:-1]):
+        *first, last = self._layers
+        for index, block in enumerate(first):
             x_BFSD = block(x_BFSD, time_BF6D, index, call, keep)
-        keep.append(self.blocks[-1].keys_values(x_BFSD, time_BF6D))
+        keep.append(last.keys_values(x_BFSD, time_BF6D))
         return FrameMemory(*zip(*keep))
 
     def text_memory(self, text_BLD: Tensor, image_BLD: Tensor | None = None) -> TextMemory:
@@ -259,7 +260,7 @@ class WanTransformer(nn.Module):
         text = self.condition_embedder.text(text_BLD)
         if image_BLD is not None:
             image_BLD = self.condition_embedder.image_embedder(image_BLD.to(text.dtype))
-        return TextMemory(tuple(block.attn2.read(text, image_BLD) for block in self.blocks))
+        return TextMemory(tuple(block.attn2.read(text, image_BLD) for block in self._layers))
 
     def place(self, memory: FrameMemory, positions: Sequence[float] | Tensor, height: int, width: int) -> Placed:
         """Stand remembered frames of latents (height, width) at positions (M,)."""
@@ -268,6 +269,10 @@ class WanTransformer(nn.Module):
             tuple(rotate(split(key.flatten(1, 2), heads), rope) for key in memory.keys),
             tuple(split(value.flatten(1, 2), heads) for value in memory.values),
         )
+
+    @property
+    def _layers(self) -> list[Block]:
+        return cast(list[Block], list(self.blocks))
 
     def _time(self, level: Tensor, fps: float | Tensor | None) -> tuple[Tensor, Tensor]:
         level = torch.as_tensor(level, device=self.proj_out.weight.device)
@@ -334,7 +339,7 @@ def initialise(net: WanTransformer) -> None:
     for module in net.modules():
         if isinstance(module, (nn.Linear, nn.Conv3d)):
             nn.init.xavier_uniform_(module.weight.flatten(1))
-            nn.init.zeros_(module.bias)
+            nn.init.zeros_(cast(Tensor, module.bias))
     for mlp in (net.condition_embedder.time_embedder, net.condition_embedder.text_embedder):
         nn.init.normal_(mlp.linear_1.weight, std=0.02)
         nn.init.normal_(mlp.linear_2.weight, std=0.02)

@@ -137,7 +137,7 @@ class Attention(nn.Module):
 
     def read(self, text_BLD: Tensor, image_BLD: Tensor | None = None) -> KeyValue:
         """Keys and values of a text, and of an image if there is one."""
-        found = self.keys_values(text_BLD)
+        found: KeyValue = self.keys_values(text_BLD)
         if image_BLD is not None:
             found = *found, self.norm_added_k(self.add_k_proj(image_BLD)), self.add_v_proj(image_BLD)
         return tuple(split(x, self.heads) for x in found)
@@ -173,15 +173,26 @@ class TanhGelu(nn.Module):
         return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
 
 
+class Projection(nn.Module):
+    """A linear layer under the name diffusers gives it."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.proj = nn.Linear(dim, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
 class FeedForward(nn.Module):
     """Linear, activation, linear."""
 
     def __init__(self, dim: int, hidden: int, out: int, act: nn.Module):
         super().__init__()
-        self.net = nn.ModuleList([nn.ModuleDict({"proj": nn.Linear(dim, hidden)}), act, nn.Linear(hidden, out)])
+        self.net = nn.Sequential(Projection(dim, hidden), act, nn.Linear(hidden, out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[1](self.net[0]["proj"](x)))
+        return self.net(x)
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -216,6 +216,11 @@ class WanCodec(nn.Module):
         self.post_quant_conv = Pointwise(config.z_dim, config.z_dim)
         self._modules["decoder"] = DecoderNet(config)  # its name among the weights is hidden by the method `decoder`
 
+    @property
+    def decoder_net(self) -> DecoderNet:
+        """The network behind `decode` and `decoder`."""
+        return cast(DecoderNet, self._modules["decoder"])
+
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B 3 T H W), T = 1 + stride * k -> normalised latents (B Z F h w), the mode of the posterior."""
@@ -249,7 +254,7 @@ class WanCodec(nn.Module):
         latents = wide(latents)
         z = latents * per_channel(latents, self.config.latents_std) + per_channel(latents, self.config.latents_mean)
         x = self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype).permute(0, 2, 3, 4, 1))
-        return self._unpatch(self._modules["decoder"](x, carry))
+        return self._unpatch(self.decoder_net(x, carry))
 
     def _frames(self, latents: Tensor, carry: Carry) -> Iterator[Tensor]:
         return (self._decode(latent, carry) for latent in latents.split(1, 2))
@@ -320,8 +325,8 @@ def initialise(codec: WanCodec) -> None:
     """A start from which a codec can learn time: frames pass the time convolutions unchanged, posteriors are narrow."""
     for module in codec.modules():
         if isinstance(module, TimeConv):
-            module.weight.zero_()
-            module.bias.zero_()
+            for weight in module.parameters():
+                weight.zero_()
             for half in module.weight.split(module.in_channels):
                 half[:, :, -1, 0, 0] = torch.eye(module.in_channels)
-    codec.quant_conv.bias[codec.channels :] = -5.0
+    nn.init.constant_(cast(Tensor, codec.quant_conv.bias)[codec.channels :], -5.0)

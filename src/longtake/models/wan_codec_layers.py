@@ -31,7 +31,7 @@ class Conv(nn.Conv3d):
     def __init__(self, dim: int, out: int):
         super().__init__(dim, out, 3)
 
-    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def forward(self, x: Tensor, carry: Carry | None) -> Tensor:  # type: ignore[override]
         x = remembered(self, x, 2, carry)
         if carry is not None and x.device.type == "cpu":
             return self.folded(x, carry)
@@ -138,9 +138,8 @@ class Down(nn.Module):
         self.time_conv = TimeConv(dim, dim, 2) if time else None
 
     def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
-        conv = self.resample[1]
         padded = images(nnf.pad(x, (0, 0, 0, 1, 0, 1)))
-        x = nnf.conv2d(padded, conv.weight, conv.bias, stride=2).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        x = self.resample[1](padded).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         if self.time_conv is None:
             return x
         if carry is None or self not in carry.frames:
@@ -157,24 +156,23 @@ class Up(nn.Module):
 
     def __init__(self, dim: int, time: bool):
         super().__init__()
-        self.resample = nn.ModuleList([nn.Identity(), nn.Conv2d(dim, dim // 2, 3)])
+        self.resample = nn.ModuleList([nn.Identity(), nn.Conv2d(dim, dim // 2, 3, padding=1)])
         self.time_conv = TimeConv(dim, 2 * dim, 1) if time else None
 
     def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
         if self.time_conv is not None:
-            x = self.double(x, carry)
-        conv = self.resample[1]
+            x = self.doubled(x, self.time_conv, carry)
         large = nnf.interpolate(images(x), scale_factor=2.0, mode="nearest-exact")
-        return nnf.conv2d(large, conv.weight, conv.bias, padding=1).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        return self.resample[1](large).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
-    def double(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def doubled(self, x: Tensor, conv: TimeConv, carry: Carry | None) -> Tensor:
         """Every frame but the first of the stream becomes two; the convolution never sees that first one."""
         fresh = carry is None or self not in carry.frames
         first, x = x[:, :fresh], x[:, fresh:]
         x = remembered(self, x, 2, carry)
         if x.shape[1] == 2:
             return first
-        pairs = self.time_conv(x).unflatten(-1, (2, -1)).movedim(4, 2).flatten(1, 2)
+        pairs = conv(x).unflatten(-1, (2, -1)).movedim(4, 2).flatten(1, 2)
         return torch.cat((first, pairs), 1)
 
 
