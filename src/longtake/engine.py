@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.geometry import first_frame, frames_of_latents, latents_of_frames
+from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.guide import Guided, classifier_free
 from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
 from longtake.noise import Keyed, Noise, Spot
 from longtake.outlet import Frames, Outlet
-from longtake.plan import Cut, Window, check
+from longtake.plan import Cut, PlanError, Window, check
 from longtake.plans import Plan
 from longtake.plans import plan as plan_named
 from longtake.script import Scene, Script
@@ -102,6 +102,8 @@ class Rollout:
     """A video in the making: iterate over `run()`; `state()` after an Ended event is all that is needed to go on.
 
     frames are those of the script; None makes video without end. guidance 1 calls the model once per step.
+    start: frames (B 3 T H W) in [-1, 1] with which the video begins; T is 1 + stride * k. extend: they are the end of
+    a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
     """
 
     def __init__(
@@ -116,6 +118,9 @@ class Rollout:
         solver: str = "euler",
         noise: Noise | None = None,
         batched: bool = True,
+        start: Tensor | None = None,
+        extend: bool = False,
+        end: Tensor | None = None,
     ):
         self.model, self.script, self.plan = model, script, plan
         self.guidance = model.guidance if guidance is None else guidance
@@ -127,8 +132,13 @@ class Rollout:
         self.index = 0  # windows done
         self.texts: dict[str, Text] = {}
         self.anchor: Tensor | None = None  # the first latent of the video
-        self.outlet = Outlet(tail_length=plan.seam)
-        self.take = self._new_take(0, 0)
+        self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
+        self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
+        self.end = None if end is None else self._encoded(end)[0]
+        self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
+        self.take = self._new_take(0, -self.before)
+        if start is not None:
+            self._give(self._encoded(start))
 
     def run(self) -> Iterator[Event]:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
@@ -150,14 +160,19 @@ class Rollout:
     def _windows(self) -> Iterator[tuple[Window, int | None]]:
         """Every window of every shot, with the output frame at which its shot ends."""
         for number, shot in enumerate(self.script.shots()):
-            windows = self.plan.windows(shot.frames, self.model.codec.stride, self.model.limits)
             end = None if shot.frames is None else shot.first + shot.frames
+            before, known = (self.before, self.known) if not number else (0, 0)
+            guides = 1 if self.end is not None and end == self.script.frames else 0
+            frames = None if shot.frames is None else shot.frames + before
+            windows = self.plan.windows(frames, self.model.codec.stride, self.model.limits, known, guides)
             for i, window in enumerate(windows):
                 yield (replace(window, cut=Cut(0)) if number and not i else window), end
 
     def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
         take = self.take
         cond = self._cond(window)
+        for frame in (f for f, role in zip(window.frames, window.role) if role == "guide"):
+            take.tape.rows[frame] = Row(self.end, 0.0)
         take.session.begin(window, Past(take.tape.clean(window)), cond)
         draw = self._draw(window)
         x, past = take.tape.load(window, draw)
@@ -194,7 +209,7 @@ class Rollout:
         """Open a new take, told of the end of the old one."""
         told = self._told(cut)
         self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
-        self.take.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(told)}
+        self._give(told)
 
     def _told(self, cut: Cut) -> list[Tensor]:
         """The known latents (B C h w) with which a new take begins."""
@@ -204,8 +219,20 @@ class Rollout:
             count = latents_of_frames(cut.seam, self.model.codec.stride)
             recent = [row.value for _, row in sorted(self.take.tape.rows.items())]
             return [self.anchor, *recent[1 - count :]] if cut.anchor and self.anchor is not None else recent[-count:]
+        return self._encoded(self.outlet.seam(cut))
+
+    def _give(self, latents: list[Tensor]) -> None:
+        """Begin the take with clean latents (B C h w)."""
+        self.take.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(latents)}
+
+    def _encoded(self, frames: Tensor) -> list[Tensor]:
+        """Frames (B 3 T H W) as latents (B C h w). PlanError if they do not fill whole latents."""
+        stride, count = self.model.codec.stride, frames.shape[2]
+        if not is_whole(count, stride):
+            low, high = nearest_whole(count, stride)
+            raise PlanError(f"{count} given frames do not fill whole latent frames of {stride}: give {low} or {high}")
         with torch.inference_mode():
-            return list(self.model.codec.encode(self.outlet.seam(cut)).unbind(2))
+            return list(self.model.codec.encode(frames.to(self.model.device)).unbind(2))
 
     # ------------------------------------------------------------ what a window is told
     def _draw(self, window: Window) -> Callable[[Any, list[int], int], Tensor]:

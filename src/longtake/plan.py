@@ -6,7 +6,7 @@ Everything here is pure: no device, no model, no files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -104,9 +104,31 @@ class Window:
         return (self.levels != self.levels[0]).any(0)
 
 
+def with_guides(window: Window, guides: int) -> Window:
+    """The window with `guides` clean frames after it, which the model sees and nobody else."""
+    count = len(window.frames)
+    levels = window.levels.new_zeros(len(window.levels), count + guides)
+    levels[:, :count] = window.levels
+    blend = None
+    if window.blend is not None:
+        blend = window.blend.new_ones(count + guides)
+        blend[:count] = window.blend
+    return replace(
+        window,
+        frames=(*window.frames, *(window.frames[-1] + 1 + i for i in range(guides))),
+        levels=levels,
+        positions=(*window.positions, *(window.positions[-1] + 1 + i for i in range(guides))),
+        role=(*window.role, *["guide"] * guides),
+        block=(*window.block, *[window.block[-1] + 1] * guides),
+        blend=blend,
+    )
+
+
 def check(window: Window, limits: Limits) -> None:
     """Raise PlanError unless the window is one that a family of these limits can run."""
-    levels, count = window.levels, len(window.frames)
+    levels, count = window.levels, sum(role != "guide" for role in window.role)
+    if limits.causal and "guide" in window.role:
+        raise PlanError("a block-causal model never sees what comes after a frame, so no end frame can guide it")
     if count > limits.view:
         raise PlanError(
             f"a window of {count} latent frames, but this model sees at most {limits.view}: use a shorter window"
@@ -115,15 +137,17 @@ def check(window: Window, limits: Limits) -> None:
         raise PlanError("noise levels of a window must lie in [0, 1] and never rise")
     if any(b <= a for a, b in pairwise(window.frames)) or any(b < a for a, b in pairwise(window.block)):
         raise PlanError("frames and blocks of a window must be in order")
-    moving = levels[:, window.moves]
-    if limits.context == "in place" and not limits.mixed and (moving != moving[:, :1]).any():
-        raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
     if limits.context == "beside" and "context" in window.role:
         raise PlanError(
             "this model is told of known frames beside x, it cannot hold them in place: use --plan crossclip"
         )
     if limits.context == "in place" and "beside" in window.role:
         raise PlanError("this model holds known frames in place, it cannot be told of them beside x: use --plan relay")
+    if not limits.mixed and (levels != levels[:, :1]).any():
+        raise PlanError(
+            "this model knows one noise level for all frames of a call, it is not made for diffusion forcing: use "
+            + ("a plan without lag" if limits.context == "beside" else "--plan clip, or a diffusion forcing checkpoint")
+        )
 
 
 def show(window: Window) -> str:

@@ -94,7 +94,8 @@ class Tape:
         for i, f in enumerate(window.frames):
             if moves[i]:
                 self.rows[f] = self._row(window, i, x, past)
-        newest = window.frames[-1] - (0 if last else window.hold)
+        shown = len(window.frames) - window.role.count("guide")
+        newest = window.frames[shown - 1] - (0 if last else window.hold)
         while self.done <= newest and self.done in self.rows and self.rows[self.done].level == 0:
             yield self.done, self.rows[self.done].value
             self.done += 1

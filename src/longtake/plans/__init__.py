@@ -19,8 +19,13 @@ class Plan(Protocol):
     def seam(self) -> int:
         """Output frames that the engine must keep to hand over at a cut."""
 
-    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
-        """The windows that make `frames` output frames (None: without end), `known` latents being given."""
+    def windows(
+        self, frames: int | None, stride: int, limits: Limits, known: int = 0, guides: int = 0
+    ) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end).
+
+        known latents are given at the start; guides latents follow the last window, seen by it and never shown.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ PLANS: dict[str, Strategy] = {
     "async": Strategy(Chunks, "a staircase inside each window (SkyReels-V2 ar_step)", dict(lag=5)),
     "endless": Strategy(Stream, "one staircase under a sliding view (diffusion forcing)", dict(lag=2)),
     "rolling": Strategy(
-        Stream, "the staircase fills the view; a step per block (rolling forcing)", dict(lag=0, eager=True)
+        Stream, "the staircase fills the view; a step per block (rolling forcing)", dict(lag=0, eager=True, past=3)
     ),
     "blocks": Strategy(Stream, "block by block, autoregressive (Self-Forcing, LongLive)", dict(lag=None, eager=True)),
 }

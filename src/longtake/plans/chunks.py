@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.noise import Grid, ramp, staircase
-from longtake.plan import Cut, Limits, PlanError, Role, Window
+from longtake.plan import Cut, Limits, PlanError, Role, Window, with_guides
 
 
 @dataclass(frozen=True)
@@ -83,21 +83,28 @@ class Chunks:
         """Output frames that the engine must keep to hand over at a cut."""
         return self.overlap if self.hand != "tape" else 0
 
-    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
-        """The windows that make `frames` output frames (None: without end), `known` latents being given at the start."""
+    def windows(
+        self, frames: int | None, stride: int, limits: Limits, known: int = 0, guides: int = 0
+    ) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end).
+
+        known latents are given at the start; guides latents follow the last window, seen by it and never shown.
+        """
         plan = replace(self, block=self.block or limits.block)
-        return plan._windows(frames, stride, _Shape.of(plan, stride, limits), known)
+        _require(not (guides and frames is None), "an endless video has no last frame: give a length")
+        _require(
+            frames is None or frames > frames_of_latents(known, stride), f"all {frames} frames are given: ask for more"
+        )
+        windows = plan._windows(frames, stride, _Shape.of(plan, stride, limits), known)
+        return _guided(windows, guides) if guides else windows
 
     def _windows(self, frames: int | None, stride: int, shape: _Shape, known: int) -> Iterator[Window]:
         levels = ramp(self.steps, self.shift, self.grid)
-        finished, shown, have, start = (
-            known,
-            0,
-            known,
-            0,
-        )  # latents of this take, frames of the video, context, first latent
+        finished = have = known  # latents of this take, and those that the next window knows
+        start = shown = 0  # the first latent in view, and the frame of the video at which the take begins
         for index in count():
-            size = have + _whole_blocks((shape.first if index == 0 else have + shape.fresh) - have, self.block)
+            size = have + _whole_blocks((shape.first - have) if index == 0 else shape.fresh, self.block)
+            _require(size > have, f"{known} latent frames are given, which leaves no room in the first window")
             left = None if frames is None else latents_of_frames(frames - shown, stride) - finished
             if left is not None:
                 _require(not self.single or (index == 0 and left <= size - have), self._too_long(frames, stride, size))
@@ -114,29 +121,23 @@ class Chunks:
                 finished, start = have, 0
 
     def _window(self, levels: Tensor, index: int, start: int, have: int, size: int, stride: int) -> Window:
-        fresh = blocks(size - have, self.block)
+        fresh, before = blocks(size - have, self.block), blocks(have, self.block)
         calls = torch.arange(self.steps + min(self.lag, self.steps) * int(fresh.max()) + 1)
-        made = staircase(levels, fresh, calls, self.lag)
-        soft = self.strength < 1 and have > 0
-        if self.beside:
-            old = staircase(levels, torch.zeros(have, dtype=torch.long), calls, 0)
-        elif soft:
-            old = staircase(levels, torch.zeros(have, dtype=torch.long), calls, 0).clamp_max(1 - self.strength)
-        else:
-            old = torch.full((len(calls), have), self.context if index else 0.0, dtype=torch.float64)
-        before = blocks(have, self.block)
-        cut = Cut(self.overlap, self.hand, self.keep, self.anchor) if index and self.hand != "tape" else None
+        soft = self.strength < 1 and have > 0 and index > 0
+        old = staircase(levels, torch.zeros_like(before), calls, 0)
+        if soft:
+            old = old.clamp_max(1 - self.strength)
+        elif not self.beside:
+            old = torch.full_like(old, self.context if index else 0.0)
+        fade = torch.linspace(0, 1, have + 2, dtype=torch.float64)[1:-1]
         return Window(
             frames=range(start, start + size),
-            levels=torch.cat([old, made], 1),
+            levels=torch.cat([old, staircase(levels, fresh, calls, self.lag)], 1),
             role=[self._role(soft)] * have + ["make"] * (size - have),
             block=torch.cat([before, fresh + (int(before.max()) + 1 if have else 0)]).tolist(),
-            cut=cut,
+            cut=Cut(self.overlap, self.hand, self.keep, self.anchor) if index and self.hand != "tape" else None,
             hold=latents_of_frames(self.overlap, stride) if self.strength < 1 else 0,
-            blend=torch.cat([torch.linspace(0, 1, have + 2, dtype=torch.float64)[1:-1], torch.ones(size - have)])
-            if soft
-            else None,
-            draw=0,
+            blend=torch.cat([fade, torch.ones(size - have)]) if soft else None,
             noise=self.noise,
         )
 
@@ -187,6 +188,17 @@ def blocks(count: int, block: int) -> Tensor:
     if rest > 1:
         return torch.cat([torch.zeros(rest, dtype=torch.long), torch.arange(count - rest) // block + 1])
     return ((torch.arange(count) - rest) // block).clamp_min(0)
+
+
+def _guided(windows: Iterator[Window], guides: int) -> Iterator[Window]:
+    """The same windows, the last of which also sees `guides` clean frames that come after it."""
+    before = None
+    for window in windows:
+        if before is not None:
+            yield before
+        before = window
+    if before is not None:
+        yield with_guides(before, guides)
 
 
 def _whole_blocks(count: int, block: int) -> int:

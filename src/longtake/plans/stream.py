@@ -24,7 +24,8 @@ class Stream:
     steps: model calls that take a frame from noise to video.
     shift: above 1 spends more of the steps at high noise.
     grid: how the noise levels are spaced (see noise.ramp).
-    lag: model calls between the starts of two blocks; 0: as many as make the staircase fill the view (rolling forcing);
+    lag: model calls between the starts of two blocks; 0: as many as make the staircase fill the view but for
+    `past` (rolling forcing);
     None: as many as there are steps (block by block).
     block: latent frames that fall together (0: the model's).
     window: output frames in view, 1 + stride * k (default: all that the model sees).
@@ -55,28 +56,33 @@ class Stream:
         if self.past is not None and self.past < 0:
             raise PlanError(f"--past must be 0 or more, not {self.past}")
 
-    def windows(self, frames: int | None, stride: int, limits: Limits, known: int = 0) -> Iterator[Window]:
-        """The windows that make `frames` output frames (None: without end)."""
-        if known:
-            raise PlanError("a stream cannot start from given frames yet: use --plan sliding")
+    def windows(
+        self, frames: int | None, stride: int, limits: Limits, known: int = 0, guides: int = 0
+    ) -> Iterator[Window]:
+        """The windows that make `frames` output frames (None: without end), `known` latents being given at the start."""
+        if guides:
+            raise PlanError("a stream has no last window that could see an end frame: use --plan sliding or async")
+        if frames is not None and frames <= frames_of_latents(known, stride):
+            raise PlanError(f"all {frames} frames are given: ask for more")
         plan = replace(self, block=self.block or limits.block)
-        blocks = None if frames is None else -(-latents_of_frames(frames, stride) // plan.block)
-        return plan._windows(plan._view(stride, limits), blocks)
+        blocks = None if frames is None else -(-(latents_of_frames(frames, stride) - known) // plan.block)
+        return plan._windows(plan._view(stride, limits), blocks, known)
 
-    def _windows(self, view: int, blocks: int | None) -> Iterator[Window]:
+    def _windows(self, view: int, blocks: int | None, known: int) -> Iterator[Window]:
         levels = ramp(self.steps, self.shift, self.grid)
         lag = self._lag(view)
         calls = count() if blocks is None else range(self.steps + math.floor(lag * (blocks - 1)))
-        for frames, group in groupby(calls, key=lambda call: self._in_view(call, lag, view, blocks)):
+        for frames, group in groupby(calls, key=lambda call: self._in_view(call, lag, view, blocks, known)):
             rows = list(group)
-            block = torch.tensor(frames) // self.block
+            block = (torch.tensor(frames) - known).div(self.block, rounding_mode="floor")
             table = staircase(levels, block, torch.arange(rows[0], rows[-1] + 2), lag)
+            table[:, block < 0] = 0.0
             role: list[Role] = ["context" if clean else "make" for clean in (table[0] == 0).tolist()]
-            yield Window(frames, table, role=role, block=block.tolist(), text="frame")
+            yield Window(frames, table, role=role, block=(block - block.min()).tolist(), text="frame")
 
     def _lag(self, view: int) -> Fraction:
         if self.lag == 0:
-            return Fraction(self.steps, view // self.block)
+            return Fraction(self.steps, max(1, (view - (self.past or 0)) // self.block))
         return Fraction(self.steps if self.lag is None else min(self.lag, self.steps))
 
     def _view(self, stride: int, limits: Limits) -> int:
@@ -99,15 +105,15 @@ class Stream:
             )
         return view
 
-    def _in_view(self, call: int, lag: Fraction, view: int, blocks: int | None) -> tuple[int, ...]:
+    def _in_view(self, call: int, lag: Fraction, view: int, blocks: int | None, known: int) -> tuple[int, ...]:
         """Frames in view at a call: up to the newest block, back to what fits; sinks before them."""
-        started = _started(call, lag) * self.block
+        started = known + _started(call, lag) * self.block
         front = started if self.eager else max(started, view)
         if blocks is not None:
-            front = min(front, blocks * self.block)
+            front = min(front, known + blocks * self.block)
         first = max(0, front - view)
         if self.past is not None:
-            first = max(first, _started(call - self.steps, lag) * self.block - self.past)
+            first = max(first, known + _started(call - self.steps, lag) * self.block - self.past)
         return (*range(min(self.sinks, first)), *range(first, front))
 
 
