@@ -37,12 +37,9 @@ class Journal:
     """An open journal. Opening it repairs a torn end; `size` is its length in bytes."""
 
     def __init__(self, path: Path):
-        new = not path.exists()
-        self.path = path
+        self.path, whole = path, sound(path)
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
-        if new:
-            disk.sync(path.parent)
-        whole = sound(path)
+        disk.sync(path.parent)
         if whole != path.stat().st_size:
             self.file.truncate(whole)
             os.fsync(self.file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -72,7 +73,7 @@ def draw(plan: Plan, frame: Callable[[int], Tensor], fps: float, title: str, not
             _tile(paper, frame(number), at, (tile, tall), _clock(number / fps))
         y += -(-len(numbers) // plan.columns) * (tall + GAP)
     out = io.BytesIO()
-    paper.save(out, "PNG", optimize=True)
+    paper.save(out, "PNG")
     return out.getvalue()
 
 
@@ -92,9 +93,15 @@ def _tile(paper: Image.Image, frame: Tensor, at: tuple[int, int], size: tuple[in
     pen.rounded_rectangle((10, foot - 26, 10 + wide + 18, foot), 13, fill=(10, 11, 14, 170))
     pen.text((19, foot - 13), label, (*INK, 255), _font(16), anchor="lm")
     picture.paste(veil, (0, 0), veil)
+    paper.paste(picture, at, _rounded(size))
+
+
+@lru_cache(1)
+def _rounded(size: tuple[int, int]) -> Image.Image:
+    """A mask with smooth round corners: drawn four times as large."""
     mask = Image.new("L", (size[0] * 4, size[1] * 4), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, size[0] * 4 - 1, size[1] * 4 - 1), CORNER * 4, fill=255)
-    paper.paste(picture, at, mask.resize(size, Image.Resampling.LANCZOS))
+    return mask.resize(size, Image.Resampling.LANCZOS)
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,131 @@
+"""Killed at random moments and resumed each time, a reel becomes the same bytes as one that was never killed.
+
+Three worlds: the clock, a small Wan, and a causal small Wan that remembers keys and values.
+"""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from longtake.models import load
+from longtake.reel import Keep, disk, record
+from tests.checkpoints import random_wan
+from tests.reel.reels import Video, clock, content, forked, kill, waited
+
+KILLS = 5  # in every world, each in two ways
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> dict[str, Video]:
+    """Made once: a child process inherits them."""
+    root = tmp_path_factory.mktemp("wan")
+    small = dict(frames=60, segment=7)
+    return {
+        "clock": clock(frames=150, name="endless", options=dict(steps=4, lag=2, window=33)),
+        "wan": Video(load(random_wan(root / "both")), name="relay", options=dict(steps=2, overlap=5), **small),
+        "causal": Video(
+            load(random_wan(root / "causal", causal=True)), name="blocks", options=dict(steps=3, sinks=1), **small
+        ),
+    }
+
+
+WORLDS = ["clock", "wan", "causal"]
+
+
+def run(video: Video, folder: Path) -> None:
+    """Record, or go on, to the end."""
+    for _ in record(video.rollout(), video.manifest(), folder, keep=Keep(every=5)):
+        pass
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_killed_from_outside_at_random_moments(tmp_path, videos, world):
+    video, kills = videos[world], 0
+    begun = time.monotonic()
+    assert waited(forked(lambda: run(video, tmp_path / "whole"))) == 0
+    takes = time.monotonic() - begun
+    expected, number = content(tmp_path / "whole"), 0
+    while kills < KILLS:  # a run that ends before its kill does not count: begin another reel
+        pid = forked(lambda folder=tmp_path / str(number): run(video, folder))
+        time.sleep(random.uniform(0, takes / 2))
+        if kill(pid):
+            kills += 1
+        else:
+            assert content(tmp_path / str(number)) == expected
+            number += 1
+    assert waited(forked(lambda: run(video, tmp_path / str(number)))) == 0
+    assert content(tmp_path / str(number)) == expected
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_killed_between_any_two_steps_of_the_disk(tmp_path, videos, world, monkeypatch):
+    """It dies before or half-way through a write, before a sync, before a rename; then goes on and dies again."""
+    video, steps, kills = videos[world], [], 0
+    with monkeypatch.context() as patch:
+        die_at(None, steps, patch)
+        run(video, tmp_path / "whole")
+    assert len(steps) > 50
+    for number in range(20):
+        while kills < 4 * KILLS:
+            with monkeypatch.context() as patch:
+                die_at(random.randrange(len(steps) // 3), [], patch)
+                code = waited(forked(lambda folder=tmp_path / str(number): run(video, folder)))
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            kills += 1
+        run(video, tmp_path / str(number))
+        assert content(tmp_path / str(number)) == content(tmp_path / "whole")
+        if kills >= 4 * KILLS:
+            return
+    pytest.fail(f"only {kills} kills")
+
+
+def die_at(count: int | None, steps: list[str], patch: pytest.MonkeyPatch) -> None:
+    """Count every step of the disk, and die at one of them: of a write, half is done."""
+    put, replace, unlink = disk.put, os.replace, Path.unlink
+
+    def step(name: str) -> bool:
+        steps.append(name)
+        return len(steps) - 1 == count
+
+    def dying(name, call):
+        def act(*arguments, **options):
+            if step(name):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return act
+
+    def writing(file, data):
+        if step("write"):
+            put(file, bytes(data)[: len(bytes(data)) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        put(file, data)
+
+    patch.setattr(disk, "put", writing)
+    patch.setattr(disk.os, "fsync", dying("sync", lambda descriptor: None))
+    patch.setattr(disk.os, "replace", dying("rename", replace))
+    patch.setattr(Path, "unlink", dying("delete", unlink))
+
+
+def test_the_test_would_notice(tmp_path, videos):
+    """A rollout that forgets its state on resume gives another video."""
+    video = videos["causal"]
+    run(video, tmp_path / "whole")
+    forgetful = video.rollout()
+    load_state = forgetful.load
+    forgetful.load = lambda tensors, facts: load_state(
+        {k: v + 0.1 if k.startswith("session") and v.is_floating_point() else v for k, v in tensors.items()}, facts
+    )
+    pid = forked(
+        lambda: [os._exit(7) for i, _ in enumerate(record(video.rollout(), video.manifest(), tmp_path / "r")) if i > 60]
+    )
+    assert waited(pid) == 7
+    for _ in record(forgetful, video.manifest(), tmp_path / "r", allow=["segments"]):
+        pass
+    assert content(tmp_path / "r") != content(tmp_path / "whole")

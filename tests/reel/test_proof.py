@@ -1,0 +1,160 @@
+"""verify finds whatever was altered, proves a segment by making it again, and repair brings lost ones back."""
+
+import shutil
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from longtake.models import load
+from longtake.reel import Finding, Keep, ReelError, journal, record, repair, verify
+from tests.reel.reels import Video, clock, content
+
+KEEP = Keep(every=24, replay=2.0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished reel of 9 segments with several replay snapshots. Copy it before touching it."""
+    folder, video = tmp_path_factory.mktemp("made") / "reel", clock(frames=200)
+    list(record(video.rollout(), video.manifest(), folder, keep=KEEP))
+    return video, folder
+
+
+@pytest.fixture
+def reel(made, tmp_path):
+    shutil.copytree(made[1], tmp_path / "reel")
+    return made[0], tmp_path / "reel"
+
+
+def flip(path, at: int = 100) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def bad(folder, *arguments, **options) -> list[str]:
+    return [finding.text for finding in verify(folder, *arguments, **options) if not finding.fine]
+
+
+def test_a_whole_reel_is_proved(reel):
+    video, folder = reel
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    findings = list(verify(folder, video.rollout, now=video.manifest()))
+    assert all(finding.fine for finding in findings)
+    text = "\n".join(finding.text for finding in findings)
+    for words in ("9 segments, 200 frames, 8.3 s", "every SHA-256 is right", "index.m3u8", "video.mp4", "snapshots"):
+        assert words in text
+    assert "made again from frame" in findings[-1].text and "the same" in findings[-1].text
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_segment_can_be_made_again(reel):
+    video, folder = reel
+    since = []
+    for index in range(9):
+        *_, last = verify(folder, video.rollout, segment=index)
+        assert last.fine and f"segment {index} (frames {24 * index} to" in last.text
+        since.append(int(last.text.split("from frame ")[1].split()[0]))
+    assert since == sorted(since) and len(set(since)) >= 4  # from the nearest snapshot, not from the start
+    *_, last = verify(folder, video.rollout, segment=9)
+    assert last == Finding(False, "there is no segment 9: choose one from 0 to 8")
+
+
+DAMAGE = {
+    "altered segment": (lambda f: flip(f / "media/s000003.m4s"), "s000003.m4s was altered"),
+    "deleted segment": (lambda f: (f / "media/s000004.m4s").unlink(), "s000004.m4s is missing"),
+    "altered init": (lambda f: flip(f / "media/init.mp4"), "init.mp4 was altered"),
+    "playlist": (lambda f: (f / "index.m3u8").write_text("x"), "index.m3u8 is not what the journal says"),
+    "video": (lambda f: flip(f / "video.mp4"), "video.mp4 was altered"),
+    "no video": (lambda f: (f / "video.mp4").unlink(), "video.mp4 is missing"),
+    "snapshot": (lambda f: flip(next((f / "snapshots").glob("*.safetensors"))), "1 are damaged"),
+    "journal": (
+        lambda f: flip(f / "journal.jsonl", (f / "journal.jsonl").read_bytes().index(b"\n{") + 1),
+        "damaged at line 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_found_and_named(reel, what):
+    _, folder = reel
+    damage, words = DAMAGE[what]
+    assert bad(folder) == []
+    damage(folder)
+    found = bad(folder)
+    assert any(words in text for text in found), found
+
+
+def test_a_video_that_cannot_be_repeated_is_found(tmp_path):
+    video = Video(load("gauss"), options=dict(steps=2, window=9, overlap=3), frames=30, segment=5)
+    list(record(video.rollout(), video.manifest(), tmp_path))
+    assert bad(tmp_path, video.rollout) == []
+    other = replace(video, seed=1)
+    assert any("made again from frame" in text and "different bytes" in text for text in bad(tmp_path, other.rollout))
+    found = bad(tmp_path, now=replace(video.manifest(), versions={"torch": "1.0"}))
+    assert any(text.startswith("here it is not as it was: torch: was") for text in found)
+
+
+def test_a_reel_that_is_being_written_can_be_verified(tmp_path):
+    video = clock()
+    with closing(record(video.rollout(), video.manifest(), tmp_path)) as events:
+        for _ in events:
+            assert bad(tmp_path) == []
+    with pytest.raises(ReelError, match="is not a reel"):
+        list(verify(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("lost", [[0], [3], [8], [1, 2, 7], list(range(9))])
+def test_lost_segments_are_made_again(reel, made, lost):
+    video, folder = reel
+    for index in lost:
+        path = folder / f"media/s{index:06d}.m4s"
+        flip(path) if index % 2 else path.unlink()
+    with pytest.raises(ReelError, match=r"s00000\d\.m4s.*altered or deleted since they were made.*--repair"):
+        list(record(video.rollout(), video.manifest(), folder))
+    again = [segment.index for segment in repair(folder, video.manifest(), video.rollout)]
+    assert again == lost
+    list(record(video.rollout(), video.manifest(), folder))
+    assert content(folder) == content(made[1]) and bad(folder) == []
+
+
+def test_a_lost_init_part_comes_back(reel, made):
+    video, folder = reel
+    (folder / "media" / "init.mp4").unlink()
+    (folder / "video.mp4").unlink()
+    assert len(list(repair(folder, video.manifest(), video.rollout))) == 1
+    list(record(video.rollout(), video.manifest(), folder))
+    assert content(folder) == content(made[1])
+
+
+def test_a_damaged_journal_is_cut_back_and_the_rest_made_again(reel, made):
+    video, folder = reel
+    lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_bytes(b"".join([*lines[:5], b"?" * 30 + b"\n", *lines[6:]]))
+    with pytest.raises(ReelError, match=r"damaged at line 6: .*--repair"):
+        list(record(video.rollout(), video.manifest(), folder))
+    assert list(repair(folder, video.manifest(), video.rollout)) == []
+    assert len(list(journal.segments(folder / "journal.jsonl"))) == 4
+    list(record(video.rollout(), video.manifest(), folder))
+    assert content(folder) == content(made[1]) and bad(folder) == []
+    assert (folder / "journal.jsonl").read_bytes().splitlines()[:-1] == [line.rstrip() for line in lines[:-1]]
+
+
+def test_repair_refuses_another_video(reel):
+    video, folder = reel
+    (folder / "media" / "s000003.m4s").unlink()
+    with pytest.raises(ReelError, match="seed: was 0, now 1"):
+        list(repair(folder, replace(video.manifest(), seed=1), video.rollout))
+    wrong = replace(video, options=video.options | {"steps": 3}, frames=60)
+    with pytest.raises(ReelError, match=r"came out different|not the one that made"):
+        list(repair(folder, video.manifest(), wrong.rollout))
+
+
+def test_whatever_happens_before_the_join_no_altered_segment_is_published(reel):
+    video, folder = reel
+    (folder / "video.mp4").unlink()
+    flip(folder / "media/s000005.m4s")
+    with pytest.raises(ReelError, match=r"s000005\.m4s .*altered"):
+        list(record(video.rollout(), video.manifest(), folder))
+    assert not (folder / "video.mp4").exists()
