@@ -314,7 +314,8 @@ def generate(
 ) -> Iterator[Tensor]:
     """Output frames as they are made: uint8 tensors (T, H, W, 3), in order, without gap.
 
-    model: a loaded model, or the name or folder of one. script: a prompt, scenes, a .txt or .toml file, or a Script.
+    model: a loaded model, or the name or folder of one. script: a prompt, scenes, the Path of a .txt or .toml file, or
+    a Script.
     plan: a strategy, or its name with `options` (see longtake.plans); the model's own by default.
     Errors: ValueError (ScriptError, PlanError, WeightsError) with a sentence that says what to do.
     """
@@ -325,6 +326,10 @@ def generate(
     if plan is None or isinstance(plan, str):
         name = plan or model.plan
         plan = plan_named(name, **{**(model.options if name == model.plan else model.sampling), **options})
+    if fps is not None and model.rates and fps not in model.rates:
+        raise ValueError(
+            f"{model.name} makes {', '.join(f'{r:g}' for r in model.rates)} frames per second, not {fps:g}"
+        )
     script = Script.of(script, fps or model.fps, seconds, endless)
     rollout = Rollout(model, script, plan, seeds=(seed,), guidance=guidance, negative=negative, solver=solver)
     for event in rollout.run():
