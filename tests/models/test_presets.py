@@ -1,0 +1,131 @@
+"""Presets have every key and shape of the released networks, on the meta device, and say true numbers."""
+
+import inspect
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from longtake.models import presets
+from longtake.models.clip import ClipConfig, ClipVision
+from longtake.models.presets import KINDS, PRESETS, like, preset
+from longtake.models.text import T5Config, T5Encoder
+from longtake.models.wan import WanTransformer
+from longtake.models.wan_codec import WanCodec
+from longtake.plan import Limits, PlanError, check
+from longtake.plans import plan
+from tests.models.oracles import oracle
+
+SHAPES = {repr(sorted(p.network.items())): p.name for p in PRESETS.values()}  # one preset of every shape
+KEYS = {
+    "skyreels-v2-df-1.3b-540p": 830,
+    "skyreels-v2-df-14b-540p": 1095,
+    "skyreels-v2-i2v-1.3b-540p": 983,
+    "skyreels-v2-i2v-14b-540p": 1303,
+}
+
+
+def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+
+
+def count(net: torch.nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def empty(make, *args, **kwargs) -> torch.nn.Module:
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", SHAPES.values())
+def test_keys_and_shapes_are_those_of_the_reference(name):
+    config = preset(name).config()
+    kind = "SkyReelsV2Transformer3DModel" if name.startswith("sky") else "WanTransformer3DModel"
+    reference = oracle("diffusers", kind)
+    known = inspect.signature(reference.__init__).parameters
+    theirs = empty(reference, **{k: v for k, v in asdict(config).items() if k in known})
+    ours = empty(WanTransformer, config)
+    assert shapes(ours) == shapes(theirs)
+    assert len(shapes(ours)) == KEYS.get(name, len(shapes(ours)))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_counted(name):
+    assert count(empty(WanTransformer, preset(name).config())) == preset(name).parameters
+
+
+def test_the_other_parts_are_counted():
+    codec = empty(WanCodec, preset("wan2.1-t2v-14b").codec())
+    assert count(codec) == presets.CODEC_PARAMETERS
+    assert shapes(codec) == shapes(empty(oracle("diffusers", "AutoencoderKLWan")))
+    words = T5Config(vocab_size=256384, d_model=4096, d_ff=10240, num_layers=24, num_heads=64)
+    assert count(empty(T5Encoder, words)) == presets.TEXT_PARAMETERS
+    assert count(empty(ClipVision, ClipConfig())) == presets.IMAGE_PARAMETERS
+
+
+def test_names_are_those_asked_for():
+    skyreels = {f"skyreels-v2-{kind}-14b-{size}p" for kind in ("df", "t2v", "i2v") for size in (540, 720)}
+    skyreels |= {"skyreels-v2-df-1.3b-540p", "skyreels-v2-i2v-1.3b-540p"}
+    wan = {"wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.1-i2v-14b-480p", "wan2.1-i2v-14b-720p", "wan-2048"}
+    assert set(PRESETS) == skyreels | wan
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_plans_its_own_videos(name):
+    """Its plan and options are known to the plans, and its windows are ones that its kind can run."""
+    made = preset(name)
+    limits = Limits(made.view, mixed=made.kind == "df", context="beside" if made.kind == "i2v" else "in place")
+    frames = made.frames if made.kind == "t2v" else 2 * made.frames
+    known = 1 if made.kind == "i2v" else 0
+    windows = list(plan(made.plan, **made.options).windows(frames, 4, limits, known))
+    for window in windows:
+        check(window, limits)
+    assert len(windows[0].frames) == made.view
+    assert windows[0].calls == made.steps
+    assert made.kind in KINDS and made.size[0] % 16 == made.size[1] % 16 == 0
+    plan(made.plan if made.kind != "df" else "endless", **made.sampling)
+
+
+def test_lengths_of_the_published_windows():
+    windows = list(plan("sliding", **preset("skyreels-v2-df-14b-540p").options).windows(257, 4, Limits(25)))
+    assert [len(w.frames) for w in windows] == [25, 25, 25]
+    assert windows[1].levels[0, :5].tolist() == [0.02] * 5
+
+
+def test_a_t2v_checkpoint_cannot_force():
+    limits = Limits(25, mixed=False)
+    for name in ("sliding", "async", "endless"):
+        with pytest.raises(PlanError, match="one noise level"):
+            for window in plan(name, steps=6, **(dict(block=5) if name == "async" else {})).windows(193, 4, limits):
+                check(window, limits)
+
+
+def test_memory_is_of_the_weights():
+    parts = preset("skyreels-v2-df-14b-540p").gigabytes()
+    assert parts["network"] == pytest.approx(28.58, abs=0.01)
+    assert parts["text encoder"] == pytest.approx(11.36, abs=0.01)
+    assert "image encoder" not in parts and "image encoder" in preset("wan2.1-i2v-14b-480p").gigabytes()
+    assert preset("skyreels-v2-df-1.3b-540p").requested_gb == 14.7
+    assert preset("skyreels-v2-df-14b-540p").requested_gb == 51.0
+
+
+def test_a_wrong_name_is_answered_with_the_right_one():
+    with pytest.raises(ValueError, match=r"did you mean 'wan2\.1-t2v-14b'"):
+        preset("wan2.1-t2v-14")
+
+
+def test_a_shape_finds_its_preset():
+    big = preset("skyreels-v2-t2v-14b-540p").network
+    assert like("t2v", big).name == "skyreels-v2-t2v-14b-540p"
+    assert like("t2v", big, "wan").name == "wan2.1-t2v-14b"
+    assert like("df", big | dict(num_layers=3)) is None
+
+
+def test_names_cost_no_torch():
+    code = "import sys, longtake.models.presets as p; assert p.PRESETS and 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
