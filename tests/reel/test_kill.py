@@ -1,6 +1,6 @@
 """Killed at random moments and resumed each time, a reel becomes the same bytes as one that was never killed.
 
-Three worlds: the clock, a small Wan, and a causal small Wan that remembers keys and values.
+The worlds: the clock, a small Wan, a causal small Wan that remembers keys and values, and the built-in model.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.models import load
+from longtake.models import builtin, load
 from longtake.reel import Keep, disk, record
 from tests.checkpoints import random_wan
 from tests.reel.reels import Video, clock, content, forked, kill, waited
@@ -24,16 +24,19 @@ def videos(tmp_path_factory) -> dict[str, Video]:
     """Made once: a child process inherits them."""
     root = tmp_path_factory.mktemp("wan")
     small = dict(frames=60, segment=7)
-    return {
+    made = {
         "clock": clock(frames=150, name="endless", options=dict(steps=4, lag=2, window=33)),
         "wan": Video(load(random_wan(root / "both")), name="relay", options=dict(steps=2, overlap=5), **small),
         "causal": Video(
             load(random_wan(root / "causal", causal=True)), name="blocks", options=dict(steps=3, sinks=1), **small
         ),
     }
+    if "pocket" in builtin():
+        made["pocket"] = Video(load("pocket"), name="endless", options=dict(steps=4, lag=2), frames=45, segment=7)
+    return made
 
 
-WORLDS = ["clock", "wan", "causal"]
+WORLDS = ["clock", "wan", "causal", *({"pocket"} & set(builtin()))]
 
 
 def run(video: Video, folder: Path) -> None:

@@ -220,6 +220,7 @@ def test_another_video_under_the_same_name_is_found_out(tmp_path):
         list(record(changed.rollout(), video.manifest(), tmp_path))
     kept = [line.sha256 for line in journals.segments(tmp_path / "journal.jsonl")]
     list(record(changed.rollout(), video.manifest(), tmp_path, allow=["segments"]))
+    assert [line["index"] for line in journals.notes(tmp_path / "journal.jsonl", "kept")] == list(range(len(kept)))
     assert [line.sha256 for line in journals.segments(tmp_path / "journal.jsonl")][: len(kept)] == kept
 
 

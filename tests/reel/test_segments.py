@@ -77,6 +77,7 @@ def test_the_playlist_only_grows_and_is_right(tmp_path):
     joined = b"".join((tmp_path / name).read_bytes() for name in ["media/init.mp4", *files])
     assert [time for time, _ in media.read(joined)] == [Fraction(n, 24) for n in range(127)]
     assert counted(tmp_path / "video.mp4") == list(range(127))
+    assert [time for time, _ in media.read(tmp_path / "index.m3u8")] == [Fraction(n, 24) for n in range(127)]  # HLS
 
 
 @pytest.mark.parametrize("hurt", ["lags", "torn", "gone", "longer"])
@@ -107,8 +108,11 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path, monkeypatch):
 def test_folders_that_are_not_for_a_reel(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
+    (tmp_path / "headless").mkdir()
+    (tmp_path / "headless" / "journal.jsonl").write_text("")
     (tmp_path / "file").write_text("x")
-    for name, words in (("full", "not empty and is not a reel"), ("file", "is a file")):
+    cases = (("full", "not empty and is not a reel"), ("file", "is a file"), ("headless", "without its run.json"))
+    for name, words in cases:
         with pytest.raises(ReelError, match=words):
             claim(tmp_path / name)
     for name in ("LOCK", "run.json.tmp"):  # what a process leaves that dies at once

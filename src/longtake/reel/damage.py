@@ -40,7 +40,7 @@ def refuse(layout: Layout, hurt: list[int]) -> None:
         names = ", ".join(layout.segment(i).name for i in hurt[:5]) + (" ..." if len(hurt) > 5 else "")
         raise ReelError(
             f"{names} in {layout.media} altered or deleted since they were made: "
-            f"`longtake resume {layout.folder} --repair` makes them again, bit for bit"
+            f"{disk.resume(layout.folder, '--repair')} makes them again, bit for bit"
         )
 
 
@@ -58,7 +58,7 @@ def intact_init(layout: Layout) -> bytes:
     if disk.digest(data) != journal.init(layout.journal):
         raise ReelError(
             f"{layout.init} was altered or deleted since it was made: "
-            f"`longtake resume {layout.folder} --repair` makes it again, bit for bit"
+            f"{disk.resume(layout.folder, '--repair')} makes it again, bit for bit"
         )
     return data
 

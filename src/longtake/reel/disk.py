@@ -99,10 +99,15 @@ def sweep(folder: Path) -> None:
         spare.unlink(missing_ok=True)
 
 
+def resume(folder: Path, *flags: str) -> str:
+    """The command that goes on with a reel, as one can paste it."""
+    return f"`{shlex.join(['longtake', 'resume', str(folder), *flags])}`"
+
+
 @contextmanager
 def explained(folder: Path, doing: str) -> Iterator[None]:
     """Turn what goes wrong while `doing` something in a reel's folder into one sentence that says what to do."""
-    again = f"`longtake resume {shlex.quote(str(folder))}`"
+    again = resume(folder)
     try:
         yield
     except MediaError as error:

@@ -115,7 +115,7 @@ def _walk(path: Path) -> Iterator[tuple[int, Line]]:
             entry = _entry(line) if line else None
             if line is None or (line["kind"] == "segment" and not _follows(entry, index, first)):
                 raise ReelError(
-                    f"{path} is damaged at line {number}: `longtake resume {path.parent} --repair` goes back to the "
+                    f"{path} is damaged at line {number}: {disk.resume(path.parent, '--repair')} goes back to the "
                     "line before it and makes the rest again"
                 )
             if entry:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.reel.disk import SPARE, ReelError, explained
+from longtake.reel.disk import SPARE, ReelError, explained, resume
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ def claim(folder: Path, fresh: bool = False) -> Layout:
         if layout.manifest.exists():
             if fresh:
                 raise ReelError(
-                    f"{folder} already holds a reel: go on with it by `longtake resume {folder}`, "
-                    "or choose another output folder"
+                    f"{folder} already holds a reel: go on with it by {resume(folder)}, or choose another output folder"
                 )
+        elif layout.journal.exists():
+            raise ReelError(f"{folder} is a reel without its run.json: put that file back, or choose another folder")
         elif folder.exists() and any(not _ours(path) for path in folder.iterdir()):
             raise ReelError(f"{folder} is not empty and is not a reel: choose a new or empty output folder")
         for path in (folder, layout.media, layout.snapshots):
@@ -114,18 +115,17 @@ def _ours(path: Path) -> bool:
 def locked(layout: Layout) -> Iterator[None]:
     """Be the only process that writes the reel. The lock goes when the process does, however it ends."""
     with explained(layout.folder, "opening the output folder"):
-        file = open(layout.lock, "a+")  # noqa: SIM115
+        file = open(layout.lock, "a+b", buffering=0)  # noqa: SIM115
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            pid = file.read().strip() or "another one"
+            pid = file.read().decode().strip() or "another one"
             raise ReelError(
                 f"{layout.folder} is being written by process {pid}: let it finish, or stop it with `kill {pid}`"
             ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with explained(layout.folder, "opening the output folder"):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield

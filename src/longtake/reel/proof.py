@@ -47,7 +47,7 @@ def verify(
     yield from _snapshots(layout)
     yield from _video(layout)
     for difference in manifests.differences(manifest, now) if now else []:
-        yield Finding(False, f"here it is not as it was: {difference}")
+        yield Finding(True, f"not as it was when it was made, so bytes may differ: {difference}")
     if make and count:
         chosen = random.randrange(count) if segment is None else segment
         yield _remade(layout, manifest, make, chosen, count)
@@ -65,13 +65,15 @@ def _segments(layout: Layout, manifest: Manifest, count: int, hurt: list[int]) -
         what = "was altered" if path.exists() else "is missing"
         if index == 0 and path.exists() and disk.measure(layout.init) != journal.init(layout.journal):
             what = f"or {layout.init.name} was altered"
-        yield Finding(False, f"{path.name} {what}: `longtake resume {layout.folder} --repair` makes it again")
+        yield Finding(False, f"{path.name} {what}: {disk.resume(layout.folder, '--repair')} makes it again")
 
 
 def _playlist(layout: Layout, manifest: Manifest, count: int) -> Finding:
     fine = playlist.matches(layout, manifest)
     text = (
-        f"lists these {count} segments" if fine else f"is not what the journal says: `longtake resume {layout.folder}`"
+        f"lists these {count} segments"
+        if fine
+        else f"is not what the journal says: {disk.resume(layout.folder)} mends it"
     )
     return Finding(fine, f"{layout.playlist.name} {text}")
 
@@ -90,11 +92,11 @@ def _video(layout: Layout) -> Iterator[Finding]:
     if line is None:
         yield Finding(True, f"no {name} yet")
     elif found is None:
-        yield Finding(False, f"{name} is missing: `longtake resume {layout.folder}` makes it from the segments")
+        yield Finding(False, f"{name} is missing: {disk.resume(layout.folder)} makes it from the segments")
     elif found == Written(line["bytes"], line["sha256"]):
         yield Finding(True, f"{name} has SHA-256 {found.sha256}, as recorded")
     else:
-        yield Finding(False, f"{name} was altered: delete it, and `longtake resume {layout.folder}` makes it again")
+        yield Finding(False, f"{name} was altered: delete it, and {disk.resume(layout.folder)} makes it again")
 
 
 def _remade(layout: Layout, manifest: Manifest, make: MakeRollout, index: int, count: int) -> Finding:

@@ -105,7 +105,7 @@ class _Recording:
         self.layout, self.manifest, self.journal, self.keep = layout, manifest, book, keep
         self.known, hurt = damaged(layout, QUICK)
         refuse(layout, hurt)
-        self.start = snapshot.newest(layout.snapshots, self.known)
+        self.start = _newest(layout, self.known)
         self.snapshots = snapshot.forget(layout.snapshots, after=self.start)
         self.cutter = Cutter(manifest.segment)
         index = self.start.segments if self.start else 0
@@ -144,13 +144,14 @@ class _Recording:
             self._load(rollout, self.start)
         yield Opened(self.layout.folder, self.start.frames if self.start else 0, self.known)
         for event in rollout.run():
+            saved = self._saved(rollout, event) if isinstance(event, Ended) else None
             yield event
             if isinstance(event, Began):
                 self.fresh_take |= event.window.cut is not None
             elif isinstance(event, Frames):
                 yield from self._frames(event)
-            elif isinstance(event, Ended):
-                yield from self._ended(rollout, event)
+            if saved:
+                yield Snapshot(saved.window, saved.frames, saved.bytes)
         for first, frames in self.cutter.flush():
             yield self.shelf.put(first, frames)
         yield self._done()
@@ -172,13 +173,13 @@ class _Recording:
         for first, run in self.cutter.push(frames[0]):
             yield self.shelf.put(first, run)
 
-    def _ended(self, rollout: Rollout, event: Ended) -> Iterator[Snapshot]:
+    def _saved(self, rollout: Rollout, event: Ended) -> Saved | None:
         """A snapshot, if it is time for one."""
         before = self.snapshots[-1].frames if self.snapshots else 0
         every = self.keep.every or self.manifest.segment
         replay = self.fresh_take or event.frames - self._last_replay() >= self.keep.replay * self.manifest.fps
         if event.frames - before < every and not self.fresh_take:
-            return
+            return None
         tensors, facts = rollout.state()
         pending = self.cutter.pending
         with disk.explained(self.layout.folder, f"writing the snapshot after frame {event.frames}"):
@@ -187,7 +188,7 @@ class _Recording:
             )
             self.snapshots = snapshot.prune(self.layout.snapshots, [*self.snapshots, saved], self.keep)
         self.fresh_take = False
-        yield Snapshot(saved.window, saved.frames, saved.bytes)
+        return saved
 
     def _last_replay(self) -> int:
         return max((one.frames for one in self.snapshots if one.replay), default=0)
@@ -209,3 +210,14 @@ class _Recording:
         if not self.layout.video.exists() or not self.layout.sheet.exists():
             publish(self.layout, self.manifest)
         yield Done(published)
+
+
+def _newest(layout: Layout, segments: int) -> Saved | None:
+    """The snapshot to go on from. ReelError if the journal lost lines that were durable before a snapshot."""
+    have = snapshot.saved(layout.snapshots)
+    if have and have[-1].segments > segments:
+        raise ReelError(
+            f"{layout.journal} names {segments} segments, but there were {have[-1].segments} already: put it back, or "
+            f"make the lost ones again, bit for bit, with {disk.resume(layout.folder, '--repair')}"
+        )
+    return snapshot.newest(layout.snapshots, segments)

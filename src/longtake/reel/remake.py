@@ -82,6 +82,7 @@ def repair(folder: Path | str, manifest: Manifest, make: MakeRollout, allow: Ite
         with disk.explained(layout.folder, "repairing the journal"):
             _cut_back(layout)
         count, hurt = damage.damaged(layout)
+        snapshot.forget(layout.snapshots, after=snapshot.newest(layout.snapshots, count))
         starts = [one for one in snapshot.saved(layout.snapshots) if snapshot.whole(layout.snapshots, one)]
         with closing(Journal(layout.journal)) as book, threads(manifest.threads):
             for start, group in groupby(hurt, lambda index: _before(starts, index)):

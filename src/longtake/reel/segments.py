@@ -108,6 +108,8 @@ class Shelf:
                 f"{entry.sha256[:12]}, now {made.sha256[:12]}): this machine does not repeat the run bit for bit; go on "
                 "where it was begun, or keep what is recorded and go on here with --allow segments"
             )
+        if not same:
+            self.journal.append("kept", {"index": self.index, "sha256": entry.sha256, "made": made.sha256})
         path = self.layout.segment(entry.index)
         if same and disk.measure(path) != made:
             disk.write(path, [data])
