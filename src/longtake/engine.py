@@ -15,7 +15,7 @@ from torch import Tensor
 from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.guide import Guided, classifier_free
 from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
-from longtake.noise import Keyed, Noise, Spot
+from longtake.noise import Keyed, Noise, Spot, mix
 from longtake.outlet import Frames, Outlet
 from longtake.plan import Cut, PlanError, Window, check
 from longtake.plans import Plan
@@ -183,13 +183,21 @@ class Rollout:
             yield Called(self.index, call, window.calls)
         with torch.inference_mode():
             take.session.finish(window, x)
-        made = [latent for _, latent in take.tape.save(window, x, past, last)]
-        if self.anchor is None and made:
+        made = dict(take.tape.save(window, x, past, last))
+        if self.anchor is None and 0 in made:
             self.anchor = made[0].clone()
         if last and hold:
             self.outlet.hold_from = take.first + frames_of_latents(take.tape.done, self.model.codec.stride) - hold
-        for video in take.decode(made):
+        for video in take.decode(self._grainy(made, draw)):
             yield from self.outlet.push(video)
+
+    def _grainy(self, made: Mapping[int, Tensor], draw: Callable[[Any, list[int], int], Tensor]) -> list[Tensor]:
+        """Finished latents (B C h w) by their number in the take, with the noise that the decoder expects in them."""
+        level = self.model.decode_noise
+        if not level or not made:
+            return list(made.values())
+        x = torch.stack(list(made.values()), 2)
+        return list(mix(x, draw("decode", list(made), 0), torch.full((len(made),), level)).unbind(2))
 
     def _flushed(self) -> Tensor:
         with torch.inference_mode():

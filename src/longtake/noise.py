@@ -90,7 +90,7 @@ class Spot:
     frame in it. draw: from the plan. call: the model call inside the window, for noise that is drawn anew at each call.
     """
 
-    purpose: Literal["start", "lift", "context"]
+    purpose: Literal["start", "lift", "context", "decode", "inject"]
     frame: int
     take: int
     index: int

@@ -13,7 +13,7 @@ from longtake.noise import lift
 from longtake.plan import Window
 from longtake.solve import Memory
 
-Purpose = Literal["start", "lift", "context"]
+Purpose = Literal["start", "lift", "context", "decode"]
 Draw = Callable[[Purpose, list[int], int], Tensor]  # (purpose, frames, call) -> noise (B, C, F, H, W)
 
 

@@ -62,7 +62,7 @@ class Session(Protocol):
 
 
 class Decoder(Protocol):
-    """A streaming decoder of one take."""
+    """A streaming decoder of one take. It may lag: a frame that depends on later latents comes with those."""
 
     def push(self, latents: Tensor) -> Tensor:
         """Latents (B C F h w), in order -> the output frames (B 3 T H W) that they complete, unclamped, about [-1, 1]."""
@@ -77,7 +77,7 @@ class Codec(Protocol):
     stride: int
     scale: int  # output pixels per latent pixel, each way
     channels: int
-    reach: int  # latents that, replayed into a new decoder, restore its caches bit for bit
+    reach: int  # latents that, replayed into a new decoder, restore it bit for bit, whatever frames they give
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B 3 T H W) in [-1, 1] with T = 1 + stride * k -> normalised latents (B C F h w)."""
@@ -104,6 +104,7 @@ class Model:
     defaults of the checkpoint; sampling holds the options (steps, shift, grid) that suit it under any plan.
     digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
     that it can make (empty: any). tokens: of one latent frame, as the network counts them (0: not counted).
+    decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
     """
 
     name: str
@@ -124,4 +125,5 @@ class Model:
     vocabulary: str = ""
     rates: tuple[float, ...] = ()
     tokens: int = 0
+    decode_noise: float = 0.0
     device: str = "cpu"
