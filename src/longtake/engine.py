@@ -81,7 +81,10 @@ def denoise(
 # ---------------------------------------------------------------- one take
 @dataclass
 class Take:
-    """A run of latents in one coordinate system. first: the output frame of the video at which it starts."""
+    """A run of latents in one coordinate system. first: the output frame of the video at which it starts.
+
+    given: the frames (B 3 T H W) with which it began, for a model that is told of them as pixels.
+    """
 
     number: int
     first: int
@@ -89,6 +92,7 @@ class Take:
     session: Session
     tape: Tape = field(default_factory=Tape)
     replay: deque[Tensor] = field(default_factory=deque)  # the last latents decoded, enough to restore the decoder
+    given: Tensor | None = None
 
     def decode(self, latents: Sequence[Tensor]) -> Iterator[Tensor]:
         """Latents (B C h w) in order -> output frames (B 3 T H W), a few latents at a time."""
@@ -138,7 +142,7 @@ class Rollout:
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
-            self._give(self._encoded(start))
+            self._give(self._encoded(start), start)
 
     def run(self) -> Iterator[Event]:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
@@ -173,7 +177,7 @@ class Rollout:
         cond = self._cond(window)
         for frame in (f for f, role in zip(window.frames, window.role) if role == "guide"):
             take.tape.rows[frame] = Row(self.end, 0.0)
-        take.session.begin(window, Past(take.tape.clean(window)), cond)
+        take.session.begin(window, Past(take.tape.clean(window), take.given), cond)
         draw = self._draw(window)
         x, past = take.tape.load(window, draw)
         redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
@@ -215,23 +219,27 @@ class Rollout:
 
     def _cut(self, cut: Cut) -> None:
         """Open a new take, told of the end of the old one."""
-        told = self._told(cut)
+        told, frames = self._told(cut)
         self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
-        self._give(told)
+        self._give(told, frames)
 
-    def _told(self, cut: Cut) -> list[Tensor]:
-        """The known latents (B C h w) with which a new take begins."""
+    def _told(self, cut: Cut) -> tuple[list[Tensor], Tensor | None]:
+        """The known latents (B C h w) with which a new take begins, and the frames that they are if handed over so."""
         if not cut.seam:
-            return []
+            return [], None
         if cut.hand == "latents":
             count = latents_of_frames(cut.seam, self.model.codec.stride)
             recent = [row.value for _, row in sorted(self.take.tape.rows.items())]
-            return [self.anchor, *recent[1 - count :]] if cut.anchor and self.anchor is not None else recent[-count:]
-        return self._encoded(self.outlet.seam(cut))
+            known = [self.anchor, *recent[1 - count :]] if cut.anchor and self.anchor is not None else recent[-count:]
+            return known, None
+        frames = self.outlet.seam(cut)
+        return self._encoded(frames), frames
 
-    def _give(self, latents: list[Tensor]) -> None:
-        """Begin the take with clean latents (B C h w)."""
+    def _give(self, latents: list[Tensor], frames: Tensor | None) -> None:
+        """Begin the take with clean latents (B C h w), which are these frames."""
         self.take.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(latents)}
+        if frames is not None and self.model.limits.context == "beside":
+            self.take.given = frames.to(self.model.device)
 
     def _encoded(self, frames: Tensor) -> list[Tensor]:
         """Frames (B 3 T H W) as latents (B C h w). PlanError if they do not fill whole latents."""
@@ -285,8 +293,9 @@ class Rollout:
         tensors |= {f"session.{k}": v for k, v in take.session.state().items()}
         if take.replay:
             tensors["replay"] = torch.stack(list(take.replay), 2)
-        if self.anchor is not None:
-            tensors["anchor"] = self.anchor
+        for name, tensor in (("anchor", self.anchor), ("given", take.given)):
+            if tensor is not None:
+                tensors[name] = tensor
         facts = {"index": self.index, "take": take.number, "first": take.first, "tape": tape, "outlet": shown}
         return {name: t.detach().contiguous() for name, t in tensors.items()}, facts
 
@@ -299,6 +308,7 @@ class Rollout:
         self.index, self.anchor = facts["index"], tensors.get("anchor")
         self.outlet = Outlet.restored(part("outlet."), facts["outlet"], tail_length=self.plan.seam)
         self.take = self._new_take(facts["take"], facts["first"])
+        self.take.given = tensors.get("given")
         self.take.tape = Tape.restored(part("tape."), facts["tape"])
         self.take.session.load(part("session."))
         if "replay" in tensors:

@@ -52,7 +52,7 @@ class Guided:
             for texts in zip(*(mine.texts for mine in told))
         )
         known = {f: self._repeat(latent) for f, latent in past.known.items()}
-        self.sessions[0].begin(window, Past(known), replace(cond, texts=texts))
+        self.sessions[0].begin(window, replace(past, known=known), replace(cond, texts=texts))
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """See `Session`."""

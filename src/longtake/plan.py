@@ -26,14 +26,15 @@ class Limits:
 
     view: latent frames a call may see. block: latent frames that are made together (causal checkpoints).
     mixed: whether frames of one call may stand at different noise levels.
-    context: known frames go "in place" (a column held still) or "beside" x (told through `Session.begin`).
+    context: known frames go "in place" (a column held still), "beside" x (told through `Session.begin`), or nowhere
+    ("none": a text-to-video checkpoint makes single clips).
     causal: attention is block-causal and clean frames are remembered as keys and values.
     """
 
     view: int
     block: int = 1
     mixed: bool = True
-    context: Literal["in place", "beside"] = "in place"
+    context: Literal["in place", "beside", "none"] = "in place"
     causal: bool = False
 
 
@@ -143,11 +144,14 @@ def check(window: Window, limits: Limits) -> None:
         )
     if limits.context == "in place" and "beside" in window.role:
         raise PlanError("this model holds known frames in place, it cannot be told of them beside x: use --plan relay")
-    if not limits.mixed and (levels != levels[:, :1]).any():
+    if limits.context == "none" and set(window.role) != {"make"}:
         raise PlanError(
-            "this model knows one noise level for all frames of a call, it is not made for diffusion forcing: use "
-            + ("a plan without lag" if limits.context == "beside" else "--plan clip, or a diffusion forcing checkpoint")
+            "this checkpoint is text to video, not diffusion forcing: it cannot go on from frames that are known, so it "
+            "makes single clips (--plan clip)"
         )
+    moving = levels[:, window.moves]
+    if not limits.mixed and (moving != moving[:, :1]).any():
+        raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
 
 
 def show(window: Window) -> str:

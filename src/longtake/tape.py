@@ -40,9 +40,10 @@ class Tape:
     def load(self, window: Window, draw: Draw) -> tuple[Tensor, Memory | None]:
         """x (B, C, F, H, W) at the levels of the window's first row, and the solver's memory of it.
 
-        A new frame is pure noise, whatever its first level; a known frame is lifted to its level (its memory is then dropped).
+        A new frame is pure noise, whatever its first level, and so is one that is told beside x; any other known frame is
+        lifted to its level (its memory is then dropped).
         """
-        fresh = [f for f in window.frames if f not in self.rows]
+        fresh = [f for f, role in zip(window.frames, window.role) if f not in self.rows or role == "beside"]
         if fresh:
             noise = draw("start", fresh, 0)
             for i, f in enumerate(fresh):

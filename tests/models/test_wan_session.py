@@ -216,7 +216,7 @@ def test_what_is_remembered_keeps_the_prompt_it_saw(causal):
 @pytest.mark.parametrize("kind", ["causal", "bidirectional"])
 def test_texts_are_read_once_and_forgotten(kind, request, monkeypatch):
     net, read = request.getfixturevalue(kind), []
-    monkeypatch.setattr(net, "text_memory", lambda t, run=net.text_memory: read.append(1) or run(t))
+    monkeypatch.setattr(net, "text_memory", lambda t, image=None, run=net.text_memory: read.append(1) or run(t, image))
     session, win = WanSession(net), window(range(4), 0)
     for names, count in ((("a",), 1), (("a", "b"), 2), (("b",), 2), (("a",), 3)):
         session.begin(win, Past({}), cond(*names))

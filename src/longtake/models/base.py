@@ -37,9 +37,13 @@ class Cond:
 
 @dataclass(frozen=True)
 class Past:
-    """What is known before a window: clean latents of frames in view, {frame: (B, C, H, W)}."""
+    """What is known before a window: clean latents of frames in view, {frame: (B, C, H, W)}.
+
+    frames: the output frames (B 3 T H W) in [-1, 1] with which the take began, where they were given as pixels.
+    """
 
     known: Mapping[int, Tensor]
+    frames: Tensor | None = None
 
 
 class Session(Protocol):

@@ -5,7 +5,7 @@ Shapes: B videos, C latent channels, F latent frames in view, H W latent size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from longtake.models.base import Cond, Past
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_block import FrameMemory, Placed, TextMemory, runs
+from longtake.models.wan_image import Beside
 from longtake.plan import Window
 
 
@@ -25,11 +26,18 @@ class WanSession:
     equals a run without memory only until a frame leaves.
 
     whole_timesteps: cut timesteps to whole numbers, as the published pipelines of Wan and SkyReels-V2 do.
+    tell: what an image-to-video network is told beside x of the known frames of a window.
     """
 
-    def __init__(self, net: WanTransformer, whole_timesteps: bool = False):
-        self.net, self.whole_timesteps = net, whole_timesteps
+    def __init__(
+        self,
+        net: WanTransformer,
+        whole_timesteps: bool = False,
+        tell: Callable[[Window, Past], Beside] | None = None,
+    ):
+        self.net, self.whole_timesteps, self.tell = net, whole_timesteps, tell
         self.texts: dict[str, TextMemory] = {}
+        self.beside: Beside | None = None
         self.frames: tuple[int, ...] = ()  # remembered, ascending
         self.memory: FrameMemory | None = None
         self.size = (0, 0)  # H, W of the remembered frames
@@ -39,7 +47,9 @@ class WanSession:
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
         """See `Session`."""
         self.window, self.cond = window, cond
-        self.texts = {text.key: self.texts.get(text.key) or self.net.text_memory(text.embedding) for text in cond.texts}
+        if self.tell is not None:
+            self.beside, self.texts = self.tell(window, past), {}
+        self.texts = {text.key: self.texts.get(text.key) or self._read(text.embedding) for text in cond.texts}
         if self.net.config.causal:
             still = [window.frames[i] for i in clean_context(window)]
             self._keep([frame for frame in self.frames if frame in still])
@@ -50,7 +60,10 @@ class WanSession:
         """See `Session`; remembered frames have no velocity."""
         if self.whole_timesteps:
             level = (1000 * level + 1e-9).floor() / 1000
-        velocity = self.net(x[:, :, self.live], level[..., self.live], **self._told(self.live)).to(x.dtype)
+        seen = x
+        if self.beside is not None:
+            seen = torch.cat([x, repeated(self.beside.beside_BCFhw, len(x)).to(x)], 1)
+        velocity = self.net(seen[:, :, self.live], level[..., self.live], **self._told(self.live)).to(x.dtype)
         if velocity.shape[2] == x.shape[2]:
             return velocity
         whole = torch.zeros_like(x)
@@ -83,6 +96,10 @@ class WanSession:
             like = self.net.proj_out.weight
             kept = [[state[f"{kind}.{i}"].to(like) for i in range(len(self.net.blocks))] for kind in ("key", "value")]
             self.memory = FrameMemory(*map(tuple, kept))
+
+    def _read(self, text_BLD: Tensor) -> TextMemory:
+        image = None if self.beside is None else repeated(self.beside.image_BLD, len(text_BLD))
+        return self.net.text_memory(text_BLD, image)
 
     def _told(self, at: slice | list[int]) -> dict:
         """What the network is told of the frames in these columns."""
@@ -126,6 +143,11 @@ class WanSession:
             return
         positions = [self.window.positions[self.window.frames.index(frame)] for frame in self.frames]
         self.placed = self.net.place(self.memory, positions, *self.size)
+
+
+def repeated(x: Tensor, batch: int) -> Tensor:
+    """x once for every guidance branch, which come one after the other in a batch."""
+    return x if len(x) == batch else x.repeat(batch // len(x), *[1] * (x.ndim - 1))
 
 
 def clean_context(window: Window) -> list[int]:

@@ -1,0 +1,56 @@
+"""What an image-to-video Wan network is told of known frames: a mask and latents beside x, and what CLIP sees.
+
+Shapes: B videos, C latent channels, F latent frames in view, T known output frames, H W pixels, h w latent pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.geometry import frames_of_latents
+from longtake.models.base import Past
+from longtake.models.clip import ClipVision
+from longtake.models.wan_codec import WanCodec
+from longtake.plan import PlanError, Window
+
+
+@dataclass(frozen=True)
+class Beside:
+    """beside_BCFhw: one mask channel per output frame of a latent, then latents. image_BLD: CLIP tokens of the first frame."""
+
+    beside_BCFhw: Tensor
+    image_BLD: Tensor
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Makes what is told of the frames with which a take begins."""
+
+    codec: WanCodec
+    eyes: ClipVision
+
+    @torch.no_grad()
+    def __call__(self, window: Window, past: Past) -> Beside:
+        """PlanError if the window does not begin with frames that are known as pixels."""
+        if past.frames is None:
+            raise PlanError("this checkpoint makes video from an image: give it one, and hand frames over as pixels")
+        if window.frames[0] != 0 or "guide" in window.role:
+            raise PlanError(
+                "this checkpoint is told of the first frames of a take, and of no others: use --plan crossclip"
+            )
+        frames, count = past.frames, len(window.frames)
+        rest = frames_of_latents(count, self.codec.stride) - frames.shape[2]
+        grey = frames.new_zeros(*frames.shape[:2], rest, *frames.shape[3:])
+        latents = self.codec.encode(torch.cat([frames, grey], 2))
+        mask = known(frames.shape[2], count, self.codec.stride).to(latents)
+        mask_BSFhw = mask[None, :, :, None, None].expand(len(latents), -1, -1, *latents.shape[3:])
+        return Beside(torch.cat([mask_BSFhw, latents], 1), self.eyes.see(frames[:, :, 0]))
+
+
+def known(frames: int, latents: int, stride: int) -> Tensor:
+    """(stride, F): 1 for every output frame that is known; the first latent has its only frame `stride` times."""
+    places = torch.arange(latents * stride) - (stride - 1)
+    return (places < frames).float().unflatten(0, (latents, stride)).T
