@@ -1,0 +1,92 @@
+"""Pocket clips as training data: made from a number, encoded once, kept as latents on disk.
+
+A cache folder holds cache.json and shards 00000.safetensors, ... of `SHARD` clips each: latents (n, C, F, h, w) float16
+and sprite (n, F, h, w) float16, the share of each latent pixel that the sprite covers. Facts are not stored: clip n
+of a cache is `clip_at(seed + n)`, for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from longtake.world import Clip, make_clip, render
+
+SHARD = 64
+Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalised latents (B C F h w)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which clips: `frames` long, from `seed` on, with a switch in a share of them. frames is 1 + 4 k."""
+
+    frames: int = 121
+    switch: float = 0.3
+    seed: int = 0
+
+    def clip(self, number: int) -> Clip:
+        """Clip `number`, always the same."""
+        return make_clip(random.Random(f"pocket {self.seed + number}"), self.frames, self.switch)
+
+
+def pool_sprite(sprite: Tensor, size: tuple[int, int], stride: int = 4) -> Tensor:
+    """Sprite cover of frames (T, S, S) -> of latents (F, h, w): frame 0 alone, then `stride` frames each."""
+    small = adaptive_avg_pool2d(sprite[:, None], size)[:, 0]
+    return torch.cat((small[:1], small[1:].unflatten(0, (-1, stride)).mean(1)))
+
+
+def fill_cache(folder: Path, source: Source, count: int, encode: Encode, report: Callable[[str], None] = print) -> None:
+    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again at any time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "cache.json"
+    if about.exists() and json.loads(about.read_text()) != asdict(source):
+        raise ValueError(f"{folder} holds other clips ({about.read_text().strip()}); choose another folder")
+    about.write_text(json.dumps(asdict(source)))
+    for first in range(0, count, SHARD):
+        path = folder / f"{first // SHARD:05d}.safetensors"
+        if path.exists():
+            continue
+        clips = [_encoded(source.clip(n), source.frames, encode) for n in range(first, min(first + SHARD, count))]
+        latents, sprites = (torch.stack(part).half() for part in zip(*clips))
+        save_file({"latents": latents, "sprite": sprites}, draft := path.with_suffix(".part"))
+        os.replace(draft, path)
+        report(f"{first + len(clips)} of {count} clips encoded")
+
+
+@torch.no_grad()
+def _encoded(clip: Clip, frames: int, encode: Encode) -> tuple[Tensor, Tensor]:
+    """Latents (C, F, h, w) and sprite (F, h, w) of a whole clip."""
+    picture = render(clip, 0, frames)
+    latents = encode((picture.frames * 2 - 1).transpose(0, 1)[None])[0]
+    return latents, pool_sprite(picture.sprite, (latents.shape[-2], latents.shape[-1]))
+
+
+class Latents:
+    """A cache in memory: item n is clip n of the source. Takes 2 bytes per number (about 63 kB per 31 latents)."""
+
+    def __init__(self, folder: Path, limit: int | None = None):
+        shards = sorted(folder.glob("?????.safetensors"))[: limit and -(-limit // SHARD)]
+        if not shards:
+            raise FileNotFoundError(f"no latents in {folder}: encode clips first")
+        self.source = Source(**json.loads((folder / "cache.json").read_text()))
+        parts = [load_file(shard) for shard in shards]
+        self.latents = torch.cat([part["latents"] for part in parts])[:limit]
+        self.sprite = torch.cat([part["sprite"] for part in parts])[:limit]
+        self.clips = [self.source.clip(n) for n in range(len(self.latents))]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def window(self, number: int, start: int, frames: int) -> tuple[Tensor, Tensor]:
+        """Latents (C, F, h, w) and sprite (F, h, w) of `frames` latents from `start` on, in float32."""
+        stop = start + frames
+        return self.latents[number, :, start:stop].float(), self.sprite[number, start:stop].float()

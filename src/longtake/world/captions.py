@@ -1,0 +1,60 @@
+"""Captions of the pocket world: facts to a sentence with paraphrases, and a sentence back to facts."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from longtake.world.facts import Facts
+from longtake.world.words import WORDS, split
+
+UNSAID = {"motion": "still", "size": "normal"}  # what silence means
+
+
+def caption(facts: Facts, rng: random.Random) -> str:
+    """A sentence that states the facts; word choice, word order, article and punctuation vary."""
+    colour, shape, motion, scenery, size = (
+        rng.choice(WORDS[name][getattr(facts, name)]) for name in ("colour", "shape", "motion", "scenery", "size")
+    )
+    if facts.motion == "still" and rng.random() < 0.15:
+        motion = ""
+    thing = " ".join(filter(None, (size, colour, shape)))
+    article = "an" if thing[0] in "aeiou" else "a"
+    thing = f"{rng.choices([article, 'the', ''], [0.6, 0.2, 0.2])[0]} {thing}".strip()
+    return _finish(_order(thing, motion, scenery, rng), rng)
+
+
+def _order(thing: str, motion: str, scenery: str, rng: random.Random) -> str:
+    """One of four sentence patterns."""
+    if not motion:
+        return f"{thing} {scenery}"
+    patterns = (
+        f"{thing} {motion} {scenery}",
+        f"{scenery}, {thing} {motion}",
+        f"{thing} that {motion}, {scenery}",
+        f"{thing}, {motion}, {scenery}",
+    )
+    return rng.choices(patterns, [0.6, 0.2, 0.05, 0.15])[0]
+
+
+def _finish(text: str, rng: random.Random) -> str:
+    """Sometimes a capital, sometimes a full stop."""
+    if rng.random() < 0.3:
+        text = text[0].upper() + text[1:]
+    return text + "." if rng.random() < 0.3 else text
+
+
+def parse(text: str) -> dict[str, str]:
+    """The facts that a caption states, {field: value}; what silence means is filled in, what is missing is left out.
+
+    Longer phrases are read first and removed, so "moves in a circle" is no circle and "under the stars" is no star.
+    """
+    rest, found = f" {' '.join(split(text))} ", {}
+    for field in ("motion", "scenery", "size", "colour", "shape"):
+        phrases = [(phrase, value) for value, table in WORDS[field].items() for phrase in table if phrase]
+        for phrase, value in sorted(phrases, key=lambda item: -len(item[0])):
+            pattern = rf"(?<= ){re.escape(phrase)}(?= )"
+            if re.search(pattern, rest):
+                rest, found[field] = re.sub(pattern, "", rest, count=1), value
+                break
+    return {**UNSAID, **found}
