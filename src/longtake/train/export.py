@@ -1,0 +1,160 @@
+"""From training runs to a model folder: transformer, codec and text encoder in the layout of released checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from longtake.models import wan_codec, weights
+from longtake.models.wan import WanConfig, WanTransformer
+from longtake.models.wan_codec import WanCodec, WanCodecConfig
+from longtake.train.loop import newest_checkpoint, write_json
+from longtake.world import FPS, SIDE, describe_vocabulary
+
+LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
+
+
+@dataclass(frozen=True)
+class Card:
+    """What longtake.json says: the name of the model, and the settings that suit it.
+
+    view: latent frames that it sees at once. overlap: frames of the sliding plan. context: light noise on them.
+    """
+
+    name: str = "pocket"
+    guidance: float = 3.0
+    steps: int = 20
+    shift: float = 3.0
+    view: int = 25
+    overlap: int = 17
+    context: float = 0.02
+
+    def about(self) -> dict[str, Any]:
+        """The contents of longtake.json."""
+        sampling = {"steps": self.steps, "shift": self.shift}
+        return {
+            "name": self.name,
+            "family": "wan",
+            "kind": "df",
+            "fps": FPS,
+            "size": [SIDE, SIDE],
+            "view": self.view,
+            "guidance": self.guidance,
+            "plan": "sliding",
+            "options": {**sampling, "overlap": self.overlap, "context": self.context},
+            "sampling": sampling,
+            "vocabulary": describe_vocabulary(),
+        }
+
+    def scheduler(self) -> dict[str, Any]:
+        """The contents of scheduler/scheduler_config.json."""
+        return {
+            "_class_name": "UniPCMultistepScheduler",
+            "flow_shift": self.shift,
+            "num_train_timesteps": 1000,
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": True,
+        }
+
+
+def export(
+    run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), dtype: torch.dtype = torch.bfloat16
+) -> Path:
+    """Write the averaged weights of a forcing run's newest checkpoint, a codec and a text encoder to the folder `out`.
+
+    The folder is made beside `out`, opened once to prove that it is whole, and put in its place in one move.
+    FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than LIMIT.
+    """
+    draft = out.with_name(f".{out.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    _write_transformer(run, draft / "transformer", card.view, dtype)
+    _write_codec(codec, draft / "vae", dtype)
+    _write_text(text, draft, dtype)
+    (draft / "scheduler").mkdir()
+    write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
+    write_json(draft / "model_index.json", _index())
+    write_json(draft / "longtake.json", card.about())
+    _prove(draft)
+    _put(draft, out)
+    return out
+
+
+def _write_transformer(run: Path, folder: Path, view: int, dtype: torch.dtype) -> None:
+    newest = newest_checkpoint(run)
+    if newest is None:
+        raise FileNotFoundError(f"{run} holds no checkpoint: train longer, or give another folder")
+    told: Mapping[str, Any] = json.loads((run / "config.json").read_text())["forcing"]["network"]
+    config = WanConfig(**{**told, "view": view})
+    net = weights.load(WanTransformer, config, newest / "ema.safetensors")
+    weights.save(net, config, folder, kind="SkyReelsV2Transformer3DModel", dtype=dtype)
+
+
+def _write_codec(codec: Path, folder: Path, dtype: torch.dtype) -> None:
+    config = weights.configure(WanCodecConfig, codec)
+    net = weights.load(WanCodec, config, codec, wan_codec.NAMES)
+    weights.save(net, config, folder, kind="AutoencoderKLWan", dtype=dtype)
+
+
+def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
+    shutil.copytree(text / "tokenizer", out / "tokenizer")
+    (out / "text_encoder").mkdir()
+    shutil.copy(text / "text_encoder" / "config.json", out / "text_encoder" / "config.json")
+    tensors = {name: tensor.to(dtype) for name, tensor in weights.read(text / "text_encoder").items()}
+    save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
+
+
+def _index() -> dict[str, Any]:
+    """model_index.json of a diffusers pipeline of these parts."""
+    return {
+        "_class_name": "SkyReelsV2DiffusionForcingPipeline",
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["tokenizers", "Tokenizer"],
+        "transformer": ["diffusers", "SkyReelsV2Transformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
+
+
+def _prove(folder: Path) -> None:
+    """Refuse a folder that does not open, or that is too large to ship."""
+    from longtake.models import load
+
+    load(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > LIMIT:
+        raise ValueError(f"{folder} takes {size / 2**20:.1f} MiB, more than {LIMIT / 2**20:.0f}: use a smaller network")
+
+
+def _put(draft: Path, out: Path) -> None:
+    """Move a finished folder to where an older one may stand."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(draft, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def main() -> None:
+    """python -m longtake.train.export RUN CODEC TEXT OUT"""
+    parser = argparse.ArgumentParser(prog="python -m longtake.train.export", description=__doc__)
+    for name in ("run", "codec", "text", "out"):
+        parser.add_argument(name, type=Path)
+    for name, default in asdict(Card()).items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    given = vars(parser.parse_args())
+    folders = [given.pop(name) for name in ("run", "codec", "text", "out")]
+    print(f"written to {export(*folders, card=Card(**given))}")
+
+
+if __name__ == "__main__":
+    main()
