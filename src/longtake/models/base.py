@@ -17,6 +17,8 @@ from longtake.plan import Limits, Window
 if TYPE_CHECKING:
     from torch import Tensor
 
+Loras = tuple[tuple[str, float], ...]  # path and strength of each
+
 
 @dataclass(frozen=True)
 class Text:
@@ -28,11 +30,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Cond:
-    """What the model is told of the script: the prompts in view, and which of them each frame in view follows."""
+    """What the model is told of the script: the prompts in view, and which of them each frame in view follows.
+
+    loras: of the scene that the first new frame follows.
+    """
 
     texts: tuple[Text, ...]
     scene: tuple[int, ...]
     fps: float = 24.0
+    loras: Loras = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,16 @@ class TextEncoder(Protocol):
         """Words of the prompt that the encoder has never seen (only a closed vocabulary knows)."""
 
 
+class Adapter(Protocol):
+    """Puts LoRAs into a network that sessions share."""
+
+    def check(self, loras: Loras) -> None:
+        """Refuse, in words that say what is wrong, LoRAs that do not fit; nothing is changed."""
+
+    def use(self, loras: Loras) -> None:
+        """The network with exactly these LoRAs, whatever it had before; () restores its own weights bit for bit."""
+
+
 @dataclass
 class Model:
     """A loaded checkpoint: everything the engine needs of a family.
@@ -109,6 +125,8 @@ class Model:
     digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
     that it can make (empty: any). tokens: of one latent frame, as the network counts them (0: not counted).
     decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
+    solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name.
+    adapter: takes the LoRAs that scenes ask for (None: the model takes none).
     """
 
     name: str
@@ -131,3 +149,6 @@ class Model:
     tokens: int = 0
     decode_noise: float = 0.0
     device: str = "cpu"
+    solver: str = "euler"
+    builtin: bool = False
+    adapter: Adapter | None = None
