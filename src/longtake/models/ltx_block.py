@@ -1,0 +1,184 @@
+"""One layer of the LTX transformer: rotary positions over all channels, modulation by noise level, text by prompt.
+
+Shapes: B videos, F latent frames, S tokens per frame, L a run of tokens, D width, N heads, E width of a head, U
+distinct noise levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+THETA = 10000.0
+KeyValue = tuple[Tensor, Tensor]  # (B, L, N, E) each
+
+
+@dataclass(frozen=True)
+class TextMemory:
+    """What the cross-attention of every layer needs of one prompt. seen: (B, L), words that are no padding."""
+
+    layers: tuple[KeyValue, ...]
+    seen: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Codes of the distinct noise levels, and the number of the one at which each frame or token stands.
+
+    head (U, D), blocks (U, 6, D); at: (B or 1, F or 1, S or 1).
+    """
+
+    head: Tensor
+    blocks: Tensor
+    at: Tensor
+
+    def of(self, table: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+        """Each row of (table (R, D) + codes (U, R or 1, D)), for every frame or token: R of (B, F, S, D)."""
+        return tuple(row[self.at] for row in (wide(table) + wide(codes)).unbind(1))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every layer is told in one call: scenes are (prompt, first frame, end frame) of every stretch of frames."""
+
+    texts: Sequence[TextMemory]
+    scenes: Sequence[tuple[int, int, int]]
+    levels: Levels
+    rope: Tensor  # see `rotary`; (B, L, D/2) if every video keeps tokens of its own
+
+
+def rotary(seconds: Sequence[float], rows: Sequence[float], columns: Sequence[float], dim: int) -> Tensor:
+    """Complex RoPE factors (F*H*W, dim/2) of places told as shares of the window of their axis.
+
+    The channels go by frequency, then axis; those that do not divide by six come first and do not turn. Angles in
+    float32, as published: the highest frequency makes them sensitive to the last bit.
+    """
+    count, rest = dim // 6, dim % 6
+    frequency = THETA ** torch.linspace(0, 1, count, dtype=torch.float32) * math.pi / 2
+
+    def turns(places: Sequence[float]) -> Tensor:
+        angle = frequency * (torch.tensor(places, dtype=torch.float32)[:, None] * 2 - 1)
+        return torch.polar(torch.ones_like(angle, dtype=torch.float64), angle.double())
+
+    shape = (len(seconds), len(rows), len(columns), count)
+    axes = (turns(seconds)[:, None, None], turns(rows)[None, :, None], turns(columns)[None, None])
+    table = torch.stack([axis.expand(shape) for axis in axes], -1).flatten(3).flatten(0, 2)
+    return torch.cat((table.new_ones(len(table), rest // 2), table), -1)
+
+
+def rotate(x_BLD: Tensor, rope: Tensor) -> Tensor:
+    """Turn neighbouring pairs of channels by their position's angle, in float32 or better."""
+    pairs = torch.view_as_complex(wide(x_BLD).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rope).flatten(-2).to(x_BLD.dtype)
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor, seen_BL: Tensor | None = None) -> Tensor:
+    """Attention (B, L, N*E) to what is seen; a text of batch 1 serves any batch."""
+    batch = len(q_BLNE)
+    q, k, v = (t.expand(batch, -1, -1, -1).transpose(1, 2) for t in (q_BLNE, k_BLNE, v_BLNE))
+    mask = None if seen_BL is None else seen_BL[:, None, None]
+    return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(label, start, stop) of every stretch of equal labels."""
+    start = 0
+    for label, group in groupby(labels):
+        stop = start + len(list(group))
+        yield label, start, stop
+        start = stop
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """RMSNorm(x) * (1 + scale) + shift, in float32 or better."""
+    return torch.addcmul(shift, nnf.rms_norm(wide(x), x.shape[-1:], eps=eps), 1 + scale).to(x.dtype)
+
+
+def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
+    """x + change * gate, in float32 or better."""
+    return torch.addcmul(wide(x), wide(change), gate).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Attention with queries and keys normed over all heads: of tokens among themselves, or of tokens to text."""
+
+    def __init__(self, dim: int, heads: int, told: int):
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v = nn.Linear(dim, dim), nn.Linear(told, dim), nn.Linear(told, dim)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.norm_q, self.norm_k = (nn.RMSNorm(dim, 1e-5) for _ in range(2))
+
+    def read(self, text_BLD: Tensor) -> KeyValue:
+        """Keys and values of a text."""
+        return self._split(self.norm_k(self.to_k(text_BLD))), self._split(self.to_v(text_BLD))
+
+    def cross(self, x_BFSD: Tensor, texts: Sequence[TextMemory], index: int, scenes: Sequence[tuple]) -> Tensor:
+        """Every stretch of frames attends to its own text."""
+        q_BFSNE = self._split(self.norm_q(self.to_q(x_BFSD)))
+        told = [
+            attend(q_BFSNE[:, start:stop].flatten(1, 2), *texts[scene].layers[index], texts[scene].seen)
+            for scene, start, stop in scenes
+        ]
+        return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
+
+    def among(self, x_BFSD: Tensor, rope: Tensor) -> Tensor:
+        """Every token attends to all tokens."""
+        x_BLD = x_BFSD.flatten(1, 2)
+        q, k = rotate(self.norm_q(self.to_q(x_BLD)), rope), rotate(self.norm_k(self.to_k(x_BLD)), rope)
+        seen = attend(self._split(q), self._split(k), self._split(self.to_v(x_BLD)))
+        return self.to_out[0](seen).view_as(x_BFSD)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., N, E)"""
+        return x.unflatten(-1, (self.heads, -1))
+
+
+class TanhGelu(nn.Module):
+    """GELU in its tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return nnf.gelu(x, approximate="tanh")
+        twice = 2 * (2 / math.pi) ** 0.5  # 0.5 (1 + tanh(u)) = sigmoid(2 u), which a CPU computes three times faster
+        return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.net = nn.ModuleList([nn.ModuleDict({"proj": nn.Linear(dim, hidden)}), TanhGelu(), nn.Linear(hidden, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[1](self.net[0]["proj"](x)))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each token's noise level."""
+
+    def __init__(self, dim: int, heads: int, told: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.attn1, self.attn2 = Attention(dim, heads, dim), Attention(dim, heads, told)
+        self.ff = FeedForward(dim, 4 * dim)
+        self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
+
+    def forward(self, x_BFSD: Tensor, index: int, call: Call) -> Tensor:
+        """Layer `index` of the call."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = call.levels.of(self.scale_shift_table, call.levels.blocks)
+        x_BFSD = gated(x_BFSD, self.attn1.among(modulated(x_BFSD, shift1, scale1, self.eps), call.rope), gate1)
+        x_BFSD = x_BFSD + self.attn2.cross(x_BFSD, call.texts, index, call.scenes)
+        return gated(x_BFSD, self.ff(modulated(x_BFSD, shift2, scale2, self.eps)), gate2)

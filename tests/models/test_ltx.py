@@ -1,0 +1,332 @@
+"""The LTX transformer equals the reference on equal weights, and keeps its own laws."""
+
+import pytest
+import torch
+
+from longtake.models.base import Cond, Past, Text
+from longtake.models.ltx import LTXConfig, LTXTransformer, initialise, tiny
+from longtake.models.ltx_block import TanhGelu
+from longtake.models.ltx_session import LTXSession
+from longtake.plan import PlanError, Window
+from tests.models.oracles import apart, oracle, rand, shuffled, twin
+
+SIZE = (2, 3)
+
+
+def made(dtype=torch.float32, **changes) -> LTXTransformer:
+    return shuffled(LTXTransformer(tiny(**changes)).to(dtype))
+
+
+def inputs(config: LTXConfig, batch: int = 2, frames: int = 5, dtype=torch.float32):
+    """x, level (B, F), text."""
+    x = rand(batch, config.in_channels, frames, *SIZE, dtype=dtype)
+    level = torch.rand(batch, frames, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    return x, level, rand(batch, 7, config.caption_channels, seed=3, dtype=dtype)
+
+
+def packed(x: torch.Tensor) -> torch.Tensor:
+    """(B C F H W) -> (B, F*H*W, C)"""
+    return x.flatten(2).transpose(1, 2)
+
+
+def published(net: LTXTransformer, x, time, text, mask=None, **where) -> torch.Tensor:
+    reference = twin(oracle("diffusers", "LTXVideoTransformer3DModel"), net)
+    frames, height, width = x.shape[2:]
+    shape = dict(num_frames=frames, height=height, width=width)
+    out = reference(packed(x), text, time, mask, **shape, **where, return_dict=False)[0]
+    return out.transpose(1, 2).unflatten(2, (frames, height, width))
+
+
+def coordinates(config: LTXConfig, batch: int, frames: int, fps: float, causal: bool) -> torch.Tensor:
+    """Frame, row and column of every token as the published condition pipeline gives them, time in seconds."""
+    f, y, z = torch.meshgrid(torch.arange(frames), *(torch.arange(n) for n in SIZE), indexing="ij")
+    at = torch.stack([f * config.stride, y * config.scale, z * config.scale]).flatten(1).float()
+    if causal:
+        at[0] = (at[0] + 1 - config.stride).clamp(min=0)
+    at[0] = at[0] * (1 / fps)
+    return at[None].repeat(batch, 1, 1)
+
+
+# ---------------------------------------------------------------- the reference
+@pytest.mark.parametrize("shape", [dict(), dict(attention_head_dim=12, cross_attention_dim=24)])
+@pytest.mark.parametrize("fps", [24.0, 25.0])
+def test_equals_ltx(shape, fps):
+    net = made(**shape)
+    x, level, text = inputs(net.config)
+    where = dict(rope_interpolation_scale=(8 / fps, net.config.scale, net.config.scale))
+    want = published(net, x, 1000 * level[:, 0], text, **where)
+    assert apart(want, net(x, level[:, :1], text, fps=fps)) < 1e-4  # one order of its float32 angles, of several
+    assert apart(want, net(x, level[:, :1], text, fps=30.0)) > 1e-3
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_equals_ltx_with_a_level_per_frame_and_its_coordinates(causal):
+    net = made(causal_temporal_positioning=causal)
+    x, level, text = inputs(net.config)
+    time = 1000 * level.repeat_interleave(SIZE[0] * SIZE[1], 1)
+    wants = [
+        published(net, x, time, text, video_coords=coordinates(net.config, 2, 5, 24.0, fix)) for fix in (False, True)
+    ]
+    assert apart(wants[causal], net(x, level, text)) < 1e-5
+    assert apart(wants[not causal], net(x, level, text)) > 1e-3
+
+
+def test_equals_ltx_with_a_level_per_token():
+    net = made()
+    x, _, text = inputs(net.config)
+    level = torch.rand(2, 5, *SIZE, generator=torch.Generator().manual_seed(4))
+    want = published(net, x, 1000 * level.flatten(1), text, video_coords=coordinates(net.config, 2, 5, 24.0, False))
+    assert apart(want, net(x, level, text)) < 1e-5
+
+
+def test_padding_is_cut_off_and_masked():
+    net = made()
+    x, level, text = inputs(net.config)
+    mask = torch.ones(2, 7)
+    mask[0, 3:], mask[1, 5:] = 0, 0
+    want = published(net, x, 1000 * level[:, 0], text, mask, video_coords=coordinates(net.config, 2, 5, 24.0, False))
+    text = text * mask[..., None]
+    memory = net.text_memory(text)
+    assert memory.layers[0][0].shape[1] == 5 and memory.seen.sum().item() == 8
+    assert apart(want, net(x, level[:, :1], memory)) < 1e-5
+    alone = [net(x[i : i + 1], level[i : i + 1, :1], net.text_memory(text[i : i + 1])) for i in range(2)]
+    assert net.text_memory(text[:1]).seen is None
+    assert apart(want, torch.cat(alone)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "shape, parameters, keys",
+    [
+        (dict(), 1_923_385_472, 715),
+        (dict(attention_head_dim=128, cross_attention_dim=4096, num_layers=48), 13_042_569_344, 1215),
+    ],
+)
+def test_released_sizes(shape, parameters, keys):
+    config = LTXConfig(**shape)
+    with torch.device("meta"):
+        net = LTXTransformer(config)
+        reference = oracle("diffusers", "LTXVideoTransformer3DModel")(**shape)
+    names = [{name: tuple(t.shape) for name, t in other.state_dict().items()} for other in (net, reference)]
+    assert names[0] == names[1] and len(names[0]) == keys
+    assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+# ---------------------------------------------------------------- levels
+def test_one_level_is_every_frames_and_every_tokens_level():
+    net = made(torch.float64)
+    x, _, text = inputs(net.config, dtype=torch.float64)
+    level = torch.tensor(0.37, dtype=torch.float64)
+    want = net(x, level, text)
+    for shape in ((5,), (2, 5), (2, 1), (1, 5), (2, 5, *SIZE)):
+        assert apart(want, net(x, level.expand(shape), text)) < 1e-12
+
+
+def test_codes_of_levels_are_computed_once(monkeypatch):
+    net, seen = made(), []
+    monkeypatch.setattr(net.time_embed, "forward", lambda t, run=net.time_embed.forward: seen.append(len(t)) or run(t))
+    x, _, text = inputs(net.config)
+    net(x, torch.tensor([0.0, 0.0, 0.7, 0.7, 0.7]), text)
+    net(x, torch.full((2, 5, *SIZE), 0.5), text)
+    assert seen == [2, 1]
+
+
+def test_levels_belong_to_frames():
+    net = made(torch.float64)
+    x, level, text = inputs(net.config, dtype=torch.float64)
+    for i in range(5):
+        other = level.clone()
+        other[:, i] = 0.0
+        moved = (net(x, other, text) - net(x, level, text)).square().sum((0, 1, 3, 4))
+        assert moved.argmax() == i
+
+
+# ---------------------------------------------------------------- texts and positions
+def test_grouped_prompts_equal_separate_ones():
+    net = made(torch.float64)
+    x, level, text = inputs(net.config, frames=4, dtype=torch.float64)
+    first, second = net.text_memory(text), net.text_memory(text.flip(1, 2))
+    assert apart(net(x, level, first), net(x, level, [first, second], scene=[0] * 4)) < 1e-12
+    assert apart(net(x, level, second), net(x, level, [first, second], scene=[1] * 4)) < 1e-12
+    mixed = net(x, level, [first, second], scene=[0, 1, 0, 1])
+    assert apart(mixed, net(x, level, [second, first], scene=[1, 0, 1, 0])) < 1e-12
+    assert apart(mixed, net(x, level, [first, second], scene=[0, 0, 1, 1])) > 1e-3
+
+
+def test_prompts_of_frames_are_told_apart_in_every_layer():
+    attention = made(torch.float64).transformer_blocks[0].attn2
+    net = made(torch.float64)
+    x = rand(2, 5, 3, net.config.dim, dtype=torch.float64)
+    texts = [net.text_memory(rand(2, 4 + i, 10, seed=i, dtype=torch.float64)) for i in range(3)]
+    grouped = attention.cross(x, texts, 0, [(2, 0, 2), (0, 2, 3), (1, 3, 5)])
+    alone = [attention.cross(x[:, i : i + 1], texts, 0, [(scene, 0, 1)]) for i, scene in enumerate((2, 2, 0, 1, 1))]
+    assert apart(torch.cat(alone, 1), grouped) < 1e-12
+
+
+def test_a_text_of_one_serves_any_batch_and_an_empty_one_is_no_fault():
+    net = made()
+    x, level, text = inputs(net.config)
+    assert apart(net(x, level, text[:1].expand(2, -1, -1)), net(x, level, net.text_memory(text[:1]))) < 1e-6
+    assert net(x, level, torch.zeros_like(text)).isfinite().all()
+
+
+def test_only_distance_counts():
+    net = made()
+    x, level, text = inputs(net.config)
+    want = net(x, level, text, range(5))
+    assert apart(want, net(x, level, text, [i + 20.0 for i in range(5)])) < 1e-3
+    assert apart(want, net(x, level, text, torch.arange(5.0))) == 0
+    assert apart(want, net(x, level, text, [0, 1, 2, 3, 9])) > 2e-3
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("fps", [24.0, 30.0, 12.5])
+def test_positions_never_leave_the_window_of_twenty_seconds(causal, fps):
+    config = tiny(causal_temporal_positioning=causal)
+    view = config.view(fps)
+    assert max(config.frames(range(view), fps)) <= 20 * fps
+    with pytest.raises(PlanError, match=f"end at 20 s: use a window of at most {8 * (view - 1) + 1} frames"):
+        config.frames(range(view + 1), fps)
+    net = made(causal_temporal_positioning=causal)
+    x, _, text = inputs(net.config, frames=2)
+    with pytest.raises(PlanError, match="end at 20 s"):
+        net(x, torch.tensor(0.5), text, [0, view], fps=fps)
+
+
+def test_views_at_24_frames_per_second():
+    assert [tiny(causal_temporal_positioning=fix).view(24.0) for fix in (False, True)] == [61, 61]
+    assert tiny().view(8.0) == 21 and tiny(causal_temporal_positioning=True).view(8.0) == 21
+    assert tiny(causal_temporal_positioning=True).view(8.25) == 22  # 165 frames: 8 * 21 - 7 = 161 fit, 8 * 21 do not
+
+
+# ---------------------------------------------------------------- dropped tokens
+def test_dropped_tokens_are_not_there():
+    """Kept tokens see each other where they stood; keeping all is dropping none."""
+    net = made(torch.float64)
+    x, level, text = inputs(net.config, dtype=torch.float64)
+    every = torch.arange(30).expand(2, -1)
+    assert apart(net(x, level, text).flatten(2), net(x, level, text, keep=every)) < 1e-12
+    last = torch.arange(18, 30).expand(2, -1)  # the last two frames
+    want = net(x[:, :, 3:], level[:, 3:], text, [3, 4])
+    assert apart(want.flatten(2), net(x, level, text, keep=last)) < 1e-12
+    mixed = torch.stack([torch.randperm(30, generator=torch.Generator().manual_seed(i))[:20] for i in range(2)])
+    got = net(x, level, text, keep=mixed)
+    for i in range(2):
+        alone = net(x[i : i + 1], level[i : i + 1], text[i : i + 1], keep=mixed[i : i + 1])
+        assert apart(alone, got[i : i + 1]) < 1e-12
+    assert got.shape == (2, 4, 20)
+    with pytest.raises(ValueError, match="one prompt"):
+        memory = net.text_memory(text)
+        net(x, level, [memory, memory], scene=[0, 0, 1, 1, 1], keep=every)
+
+
+# ---------------------------------------------------------------- training and precision
+def test_checkpointing_changes_no_gradient():
+    net = made().requires_grad_(True)
+    x, level, text = inputs(net.config)
+    grads = []
+    for net.checkpointing in (False, True):
+        net.zero_grad()
+        net(x, level, text).square().mean().backward()
+        assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert apart(*grads) < 1e-6
+
+
+def test_inference_leaves_nothing_that_training_cannot_use():
+    net = made()
+    x, level, text = inputs(net.config)
+    with torch.inference_mode():
+        net(x, level, text)
+    net.requires_grad_(True)
+    net(x, level, text).sum().backward()
+    assert net.transformer_blocks[0].attn1.to_q.weight.grad.norm() > 0
+
+
+def test_tables_of_positions_are_few():
+    net = made()
+    x, level, text = inputs(net.config)
+    for start in range(5):
+        net(x, level, text, range(start, start + 5))
+    assert len(net._ropes) <= 2
+
+
+def test_gelu_is_the_same_with_and_without_gradients():
+    x = 6 * rand(1000, dtype=torch.float64)
+    with torch.no_grad():
+        fast = TanhGelu()(x)
+    assert apart(TanhGelu()(x), fast) < 1e-14
+
+
+def test_half_precision_weights():
+    net = made()
+    x, level, text = inputs(net.config)
+    want = net(x, level, text)
+    got = net.to(torch.bfloat16)(x, level, text)
+    assert got.dtype == torch.bfloat16
+    assert apart(want, got.float()) < 0.05
+
+
+def test_a_new_network_predicts_nothing():
+    net = LTXTransformer(tiny())
+    initialise(net)
+    x, level, text = inputs(net.config)
+    assert not net(x, level, text).any()
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(qk_norm="rms_norm"), "qk_norm"),
+        (dict(patch_size_t=2), "patch_size_t"),
+        (dict(cross_attention_dim=10), "20 wide"),
+        (dict(attention_head_dim=3, cross_attention_dim=6), "even"),
+    ],
+)
+def test_impossible_configs_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        tiny(**changes)
+
+
+# ---------------------------------------------------------------- the session
+def window(frames, **changes) -> Window:
+    levels = torch.tensor([1.0, 0.6, 0.0], dtype=torch.float64)[:, None].expand(-1, len(frames)).clone()
+    levels[:, 0] = 0
+    return Window(frames, levels, **changes)
+
+
+def cond(*names: str, scene, fps: float = 24.0) -> Cond:
+    texts = tuple(Text(name, rand(1, 5, 10, seed=sum(name.encode()))) for name in names)
+    return Cond(texts, tuple(scene), fps)
+
+
+def test_a_session_is_the_network():
+    net = made()
+    session, win, words = LTXSession(net), window(range(7, 11)), cond("a", "b", scene=[0, 0, 1, 1], fps=25.0)
+    x = rand(2, 4, 4, *SIZE)
+    session.begin(win, Past({7: x[:, :, 0]}), words)
+    memories = [net.text_memory(t.embedding) for t in words.texts]
+    want = net(x, win.levels[1], memories, range(4), scene=words.scene, fps=25.0)
+    assert apart(want, session(x, win.levels[1])) < 1e-6
+    session.finish(win, x)
+    assert session.state() == {}
+
+
+def test_texts_are_read_once_and_forgotten(monkeypatch):
+    net, read = made(), []
+    monkeypatch.setattr(net, "text_memory", lambda t, run=net.text_memory: read.append(1) or run(t))
+    session, win = LTXSession(net), window(range(4))
+    for names, count in ((("a",), 1), (("a", "b"), 2), (("b",), 2), (("a",), 3)):
+        session.begin(win, Past({}), cond(*names, scene=[0] * 4))
+        assert len(read) == count and set(session.texts) == set(names)
+
+
+def test_a_session_refuses_a_window_past_twenty_seconds():
+    with pytest.raises(PlanError, match=r"reaches 20\.3 s"):
+        LTXSession(made()).begin(window(range(62)), Past({}), cond("a", scene=[0] * 62))
+
+
+def test_the_answer_has_the_dtype_of_the_question():
+    net = made().to(torch.bfloat16)
+    session = LTXSession(net)
+    session.begin(window(range(2)), Past({}), cond("a", scene=[0] * 2))
+    assert session(rand(1, 4, 2, *SIZE), torch.tensor([0.5, 0.2])).dtype == torch.float32
