@@ -148,7 +148,8 @@ class Rollout:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
         windows = islice(self._windows(), self.index, None)
         for (window, end), (after, _) in _with_next(windows):
-            check(window, self.model.limits)
+            for planned in (window, after) if after is not None else (window,):  # refused before work, not after it
+                check(planned, self.model.limits)
             yield Began(self.index, window, self.outlet.shown)
             if window.cut:
                 self._cut(window.cut)

@@ -11,6 +11,7 @@ from longtake.models import clip
 from longtake.models.clip import ClipConfig, ClipVision
 from longtake.models.weights import WeightsError
 from tests.models.oracles import apart, oracle, rand, shuffled
+from tests.released import eyes
 
 CONFIG = ClipConfig(
     hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=7
@@ -27,31 +28,6 @@ def reference(net: ClipVision) -> torch.nn.Module:
     other = model(config(**asdict(net.config), attn_implementation="eager"))
     other.load_state_dict(net.state_dict(), strict=True)
     return other.eval()
-
-
-def original(net: ClipVision) -> dict[str, torch.Tensor]:
-    """The weights as a Wan folder has them."""
-    mine, theirs = net.state_dict(), {"log_scale": torch.zeros(()), "visual.head": torch.zeros(24, 3)}
-    theirs["textual.token_embedding.weight"] = torch.zeros(2, 3)
-    theirs["visual.cls_embedding"] = mine["embeddings.class_embedding"][None, None]
-    theirs["visual.pos_embedding"] = mine["embeddings.position_embedding.weight"][None]
-    theirs["visual.patch_embedding.weight"] = mine["embeddings.patch_embedding.weight"]
-    for i in range(net.config.num_hidden_layers):
-        for end in ("weight", "bias"):
-            at, to = f"encoder.layers.{i}.", f"visual.transformer.{i}."
-            theirs[f"{to}attn.to_qkv.{end}"] = torch.cat([mine[f"{at}self_attn.{x}_proj.{end}"] for x in "qkv"])
-            theirs[f"{to}attn.proj.{end}"] = mine[f"{at}self_attn.out_proj.{end}"]
-            for old, new in (
-                ("norm1", "layer_norm1"),
-                ("norm2", "layer_norm2"),
-                ("mlp.0", "mlp.fc1"),
-                ("mlp.2", "mlp.fc2"),
-            ):
-                theirs[f"{to}{old}.{end}"] = mine[f"{at}{new}.{end}"]
-    for old, new in (("pre_norm", "pre_layrnorm"), ("post_norm", "post_layernorm")):
-        for end in ("weight", "bias"):
-            theirs[f"visual.{old}.{end}"] = mine[f"{new}.{end}"]
-    return {name: tensor.contiguous().clone() for name, tensor in theirs.items()}
 
 
 def test_equals_the_reference(net):
@@ -82,13 +58,13 @@ def test_every_layout_is_read(net, tmp_path, layout):
             "visual_projection.weight": torch.zeros(2, 24),
             "vision_model.embeddings.position_ids": torch.zeros(1),
         }
-    save_file(original(net) if layout == "original" else tensors, tmp_path / "model.safetensors")
+    save_file(eyes(net) if layout == "original" else tensors, tmp_path / "model.safetensors")
     again = clip.load(tmp_path, CONFIG)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
 
 def test_a_strange_tensor_is_refused(net, tmp_path):
-    save_file(original(net) | {"visual.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
+    save_file(eyes(net) | {"visual.extra": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"left over: visual\.extra"):
         clip.load(tmp_path, CONFIG)
 

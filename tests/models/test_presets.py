@@ -11,9 +11,10 @@ import torch
 
 from longtake.models import presets
 from longtake.models.clip import ClipConfig, ClipVision
-from longtake.models.presets import KINDS, PRESETS, like, preset
+from longtake.models.presets import KINDS, PRESETS, fitting, preset
 from longtake.models.text import T5Config, T5Encoder
 from longtake.models.wan import WanTransformer
+from longtake.models.wan_checkpoint import CONTEXT
 from longtake.models.wan_codec import WanCodec
 from longtake.plan import Limits, PlanError, check
 from longtake.plans import plan
@@ -79,7 +80,7 @@ def test_names_are_those_asked_for():
 def test_a_preset_plans_its_own_videos(name):
     """Its plan and options are known to the plans, and its windows are ones that its kind can run."""
     made = preset(name)
-    limits = Limits(made.view, mixed=made.kind == "df", context="beside" if made.kind == "i2v" else "in place")
+    limits = Limits(made.view, mixed=made.kind == "df", context=CONTEXT[made.kind])
     frames = made.frames if made.kind == "t2v" else 2 * made.frames
     known = 1 if made.kind == "i2v" else 0
     windows = list(plan(made.plan, **made.options).windows(frames, 4, limits, known))
@@ -97,12 +98,15 @@ def test_lengths_of_the_published_windows():
     assert windows[1].levels[0, :5].tolist() == [0.02] * 5
 
 
-def test_a_t2v_checkpoint_cannot_force():
-    limits = Limits(25, mixed=False)
-    for name in ("sliding", "async", "endless"):
-        with pytest.raises(PlanError, match="one noise level"):
-            for window in plan(name, steps=6, **(dict(block=5) if name == "async" else {})).windows(193, 4, limits):
-                check(window, limits)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sliding", "text to video"), ("async", "text to video|noise levels"), ("endless", "noise levels")],
+)
+def test_a_t2v_checkpoint_cannot_force(name, words):
+    limits = Limits(25, mixed=False, context="none")
+    with pytest.raises(PlanError, match=words):
+        for window in plan(name, steps=6, **(dict(block=5) if name == "async" else {})).windows(193, 4, limits):
+            check(window, limits)
 
 
 def test_memory_is_of_the_weights():
@@ -119,11 +123,12 @@ def test_a_wrong_name_is_answered_with_the_right_one():
         preset("wan2.1-t2v-14")
 
 
-def test_a_shape_finds_its_preset():
+def test_a_shape_finds_its_presets():
     big = preset("skyreels-v2-t2v-14b-540p").network
-    assert like("t2v", big).name == "skyreels-v2-t2v-14b-540p"
-    assert like("t2v", big, "wan").name == "wan2.1-t2v-14b"
-    assert like("df", big | dict(num_layers=3)) is None
+    assert [p.name for p in fitting(big, "t2v", "skyreels")] == [f"skyreels-v2-t2v-14b-{n}p" for n in (540, 720)]
+    assert [p.name for p in fitting(big, "t2v", "wan")] == ["wan2.1-t2v-14b"]
+    assert {p.kind for p in fitting(big | dict(in_channels=16))} == {"df", "t2v"}
+    assert fitting(big | dict(num_layers=3)) == []
 
 
 def test_names_cost_no_torch():

@@ -1,25 +1,31 @@
-"""The model families, and models by name or folder."""
+"""The model families, and models by name, folder, file or id of the hub."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from longtake.models import hub
 from longtake.models.base import Model
+from longtake.models.hub import Offer
+from longtake.models.presets import PRESETS, Preset
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 # family -> module:function that makes a Model from a folder (or, for a world, from nothing); imported only when used
 FAMILIES: dict[str, str] = {
     "wan": "longtake.models.wan_checkpoint:open_folder",
+    "ltx": "longtake.models.ltx_checkpoint:open_folder",
     "clock": "longtake.models.clock:clock",
     "gauss": "longtake.models.gauss:gauss",
 }
 WORLDS = ("clock", "gauss")
+PIPELINES = {"SkyReels": "wan", "Wan": "wan", "LTX": "ltx"}  # how the class names of diffusers begin -> family
 
 
 class ModelError(ValueError):
@@ -31,36 +37,104 @@ def builtin() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/longtake.json"))}
 
 
-def load(name: str | Path, **options: Any) -> Model:
-    """A model by the name of a built-in one, of a world, or by its folder. ModelError or WeightsError if there is none."""
+def load(
+    name: str | Path,
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+    announce: Callable[[Offer], None] | None = None,
+    **options: Any,
+) -> Model:
+    """A model by what `--model` accepts.
+
+    That is: the name of a built-in one or of a world; a folder or file of weights; PRESET=PATH, where the files alone do
+    not say which checkpoint they are; a preset or an id of the hub (Org/Name), fetched unless `offline`, at `revision`
+    if given; `announce` is told the size and licence before a download. options go to the family (dtype, device).
+    ModelError, WeightsError or HubError, all ValueError, say what to do.
+    """
     if str(name) in WORLDS:
         return _family(str(name))(**options)
-    folder = builtin().get(str(name), Path(name))
-    if not folder.is_dir():
-        known = [*builtin(), *WORLDS]
-        close = get_close_matches(str(name), known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"built in are {', '.join(known)}; or give a folder"
-        raise ModelError(f"no model is called {str(name)!r}: {hint}")
-    return _family(family_of(folder))(folder, **options)
+    place = locate(str(name))
+    if place.repo is None:
+        assert place.path is not None
+        path, title = place.path, None
+    else:
+        path = hub.fetch(place.repo, revision, offline, announce)
+        title = f"{place.repo}@{path.name[:12]}"
+    named = {"preset": place.preset} if place.preset else {}
+    model = _family(family_of(path))(path, **named, **options)
+    model.name = title or model.name
+    return model
 
 
-def family_of(folder: Path) -> str:
-    """The family of a checkpoint folder, from its longtake.json or model_index.json."""
-    own, index = folder / "longtake.json", folder / "model_index.json"
+@dataclass(frozen=True)
+class Place:
+    """Where a model is: on disk or in a repository of the hub, and which preset was named for it."""
+
+    path: Path | None = None
+    repo: str | None = None
+    preset: Preset | None = None
+
+
+def locate(name: str) -> Place:
+    """What a name stands for, without looking into it and without the network. ModelError names what is near."""
+    before, equals, after = name.partition("=")
+    if equals and before in PRESETS:
+        return replace(locate(after), preset=PRESETS[before])
+    if name in builtin() or Path(name).exists():
+        return Place(builtin().get(name, Path(name)))
+    if name in PRESETS:
+        if PRESETS[name].hub is None:
+            raise ModelError(f"no weights of {name} are published: give your own as {name}=FOLDER")
+        return Place(repo=PRESETS[name].hub, preset=PRESETS[name])
+    if hub.is_id(name):
+        for preset in PRESETS.values():
+            if name == preset.original:
+                raise ModelError(
+                    f"{name} holds pickles: use {preset.hub}, or convert a copy and give {preset.name}=FOLDER"
+                )
+        return Place(repo=name, preset=next((p for p in PRESETS.values() if p.hub == name), None))
+    known = [*builtin(), *WORLDS, *PRESETS]
+    close = get_close_matches(name, known, 1)
+    here = ", ".join([*builtin(), *WORLDS])
+    hint = f"did you mean {close[0]!r}?" if close else f"built in are {here}; or give a folder, or a preset"
+    raise ModelError(f"no model is called {name!r}: {hint}")
+
+
+def family_of(path: Path) -> str:
+    """The family of a checkpoint: from longtake.json or model_index.json, else from the names of its tensors."""
+    own, index = path / "longtake.json", path / "model_index.json"
     try:
         if own.exists():
             family = json.loads(own.read_text())["family"]
         elif index.exists():
-            family = "wan" if "transformer" in json.loads(index.read_text()) else ""
+            family = _family_of_class(str(json.loads(index.read_text())["_class_name"]))
         else:
-            raise ModelError(f"{folder} is no checkpoint: it has neither longtake.json nor model_index.json")
+            family = _family_of_tensors(path)
     except (json.JSONDecodeError, KeyError) as error:
-        raise ModelError(f"{folder}: its description cannot be read ({error}): copy the model again") from error
+        raise ModelError(f"{path}: its description cannot be read ({error}): copy the model again") from error
     if family not in FAMILIES:
-        raise ModelError(
-            f"{folder} is of the family {family!r}, which is unknown here: there are {', '.join(FAMILIES)}"
-        )
+        raise ModelError(f"{path} is of the family {family!r}, which is unknown here: there are {', '.join(FAMILIES)}")
     return family
+
+
+def _family_of_class(pipeline: str) -> str:
+    """The family of a diffusers pipeline; a class that is not known stands for itself."""
+    return next((family for start, family in PIPELINES.items() if pipeline.startswith(start)), pipeline)
+
+
+def _family_of_tensors(path: Path) -> str:
+    """The family of files that come without a description."""
+    if path.suffix == ".toml":
+        return "wan"
+    found = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.suffix == ".safetensors" else []
+    if not found:
+        pickles = path.is_dir() and [f.name for f in sorted(path.iterdir()) if f.suffix in (".pth", ".pt", ".bin")]
+        hint = f", only pickles ({', '.join(pickles)}): run `longtake convert` on each first" if pickles else ""
+        raise ModelError(f"{path} is no checkpoint: it has no longtake.json, model_index.json or safetensors{hint}")
+    headers = import_module("longtake.models.headers")
+    names = [name for file in found for name in headers.header(file)]
+    return "ltx" if any("transformer_blocks." in name for name in names) else "wan"
 
 
 def _family(name: str) -> Callable[..., Model]:

@@ -120,13 +120,14 @@ class ClipVision(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))})
+        self.encoder = nn.ModuleDict()
+        self.encoder["layers"] = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
         """Images of the encoder's own size and scale -> tokens (B, L, D)."""
         x_BLD = self.pre_layrnorm(self.embeddings(image_B3HW.to(self.pre_layrnorm.weight.dtype)))
-        for layer in self.encoder["layers"][:-1]:
+        for layer in list(self.encoder["layers"].children())[:-1]:
             x_BLD = layer(x_BLD)
         return x_BLD
 

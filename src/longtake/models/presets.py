@@ -177,13 +177,12 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def like(kind: Kind, network: Mapping[str, Any], brand: str = "") -> Preset | None:
-    """The first preset of that kind and network whose name begins with `brand`.
-
-    Resolutions share shapes, so a 720P checkpoint is taken for its 540P sister unless its preset is named.
-    """
-    for found in PRESETS.values():
-        shape = vars(found.config())
-        if found.kind == kind and found.name.startswith(brand) and all(shape[k] == v for k, v in network.items()):
-            return found
-    return None
+def fitting(network: Mapping[str, Any], kind: Kind | None = None, brand: str = "") -> list[Preset]:
+    """Presets of this network (and kind) whose names begin with `brand`. Resolutions share shapes: 540P comes first."""
+    return [
+        found
+        for found in PRESETS.values()
+        if kind in (None, found.kind)
+        and found.name.startswith(brand)
+        and all(getattr(found.config(), name) == value for name, value in network.items())
+    ]

@@ -1,63 +1,148 @@
-"""A Wan checkpoint folder (diffusers layout) as a Model."""
+"""A Wan checkpoint on disk as a Model: our own folders, released ones in every layout, and single files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from tokenizers.models import WordLevel
 
-from longtake.models import weights
-from longtake.models.base import Model
-from longtake.models.text import WordText
-from longtake.models.wan import NAMES, WanConfig, WanTransformer
-from longtake.models.wan_codec import NAMES as CODEC_NAMES
+from longtake.models import clip, wan_layout, weights
+from longtake.models.base import Model, TextEncoder
+from longtake.models.presets import Kind, Preset, fitting
+from longtake.models.text import T5Encoder, WordText
+from longtake.models.umt5 import UmT5Text, read_tokenizer
+from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
+from longtake.models.wan_image import Teller
+from longtake.models.wan_layout import NAMES, Layout, Part, find
 from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
+CONTEXT: Mapping[Kind, Literal["in place", "beside", "none"]] = {"df": "in place", "i2v": "beside", "t2v": "none"}
 
 
-def open_folder(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Model:
-    """The model in a folder with transformer/, vae/, text_encoder/ and tokenizer/, and longtake.json for its defaults.
+def open_folder(
+    folder: Path, dtype: torch.dtype | None = None, device: str = "cpu", preset: Preset | None = None
+) -> Model:
+    """The model in a folder or file (see `wan_layout`); the preset says what the files leave open.
 
-    dtype is that of the transformer; codec and text encoder run in float32. WeightsError names what is missing.
+    longtake.json, if there is one, gives the defaults, else the preset that fits. dtype is that of transformer and text
+    encoder: by default bfloat16 on an accelerator and float32 on a CPU; codec and image encoder are float32, and so is
+    a model of our own. WeightsError names what is missing, left over or contradictory.
     """
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise weights.WeightsError(f"{folder} lacks {', '.join(missing)}: copy the whole checkpoint")
-    about = weights.read_json(folder / "longtake.json")
-    config = weights.configure(WanConfig, folder / "transformer")
-    config = replace(config, **{key: about[key] for key in ("view", "block", "causal") if key in about})
-    net = weights.load(WanTransformer, config, folder / "transformer", NAMES, dtype, device)
-    codec_config = weights.configure(WanCodecConfig, folder / "vae")
-    codec = weights.load(WanCodec, codec_config, folder / "vae", CODEC_NAMES, torch.float32, device)
+    found = find(folder, preset)
+    _whole(found)
+    own = bool(found.about)
+    dtype = dtype or (torch.float32 if own or torch.device(device).type == "cpu" else torch.bfloat16)
+    defaults = own_defaults(found.about) if own else released_defaults(found)
+    config = wan_layout.network(found) if own else replace(wan_layout.network(found), view=defaults.pop("view"))
+    codec_config = wan_layout.codec(found)
+    codec = _part(found, "vae", WanCodec, codec_config, torch.float32, device)
+    text = _text(found, torch.float32 if own else dtype, device)
     return Model(
-        name=about["name"],
         family="wan",
-        limits=Limits(view=config.view, block=config.block, causal=config.causal),
-        session=lambda: WanSession(net),
+        limits=limits(found, config),
+        session=_session(found, config, codec, dtype, device),
         codec=codec,
-        text=WordText.load(folder / "text_encoder", folder / "tokenizer", torch.float32, device),
-        fps=about["fps"],
-        size=tuple(about["size"]),
-        digest=weights.digest(sorted(p for part in PARTS for p in (folder / part).iterdir() if p.is_file())),
+        text=text,
+        digest=weights.digest(_files(found)),
         path=folder,
-        tokens=_tokens(about["size"], codec_config.scale, config.patch_size),
+        tokens=_tokens(defaults["size"], codec_config, config),
         device=device,
-        **_defaults(about),
+        **defaults,
     )
 
 
-def _tokens(size: Sequence[int], scale: int, patch: Sequence[int]) -> int:
+def limits(found: Layout, config: WanConfig) -> Limits:
+    """What plans the checkpoint can run: only diffusion forcing mixes noise levels and holds known frames in place."""
+    return Limits(
+        view=config.view,
+        block=config.block,
+        mixed=found.kind == "df",
+        context=CONTEXT[found.kind or "df"],
+        causal=config.causal,
+    )
+
+
+def own_defaults(about: dict[str, Any] | Any) -> dict[str, Any]:
+    """What longtake.json says, in the words of Model."""
+    known = ("name", "guidance", "negative", "plan", "options", "sampling", "vocabulary")
+    try:
+        fixed = dict(fps=about["fps"], size=tuple(about["size"]), rates=tuple(about.get("rates", [about["fps"]])))
+        return {key: about[key] for key in known if key in about} | fixed | {"name": about["name"]}
+    except KeyError as error:
+        raise weights.WeightsError(f"longtake.json does not say {error}: copy the model again") from error
+
+
+def released_defaults(found: Layout) -> dict[str, Any]:
+    """The published settings of the preset that fits, or of the first of its kind if the network is of another size."""
+    fits = wan_layout.settings(found)
+    used = fits or fitting({}, found.kind, found.brand)[0]
+    rates = (24.0, 16.0) if wan_layout.network(found).inject_sample_info else (used.fps,)
+    return dict(
+        name=fits.name if fits else found.path.stem, view=used.view, fps=used.fps, size=used.size, rates=rates,
+        guidance=used.guidance, negative=used.negative, plan=used.plan, options=used.options, sampling=used.sampling,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- parts
+def _whole(found: Layout) -> None:
+    """WeightsError unless all parts are here and the kind is known."""
+    if found.missing:
+        lost = ", ".join(found.missing)
+        if found.pickles:
+            pickles = weights.brief(found.pickles)
+            raise weights.WeightsError(
+                f"{found.path} lacks {lost}, but has pickles: run `longtake convert` on {pickles}"
+            )
+        if found.style == "single files":
+            raise weights.WeightsError(
+                f"{found.path} lacks {lost}: write a .toml file that names {', '.join(wan_layout.PARTS)} and tokenizer"
+            )
+        raise weights.WeightsError(f"{found.path} lacks {lost}: copy the whole checkpoint")
+    if found.kind is None:
+        raise weights.WeightsError(wan_layout.undecided(found))
+
+
+def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.dtype | None, device: str) -> Any:
+    """One network of the checkpoint, read strictly."""
+    return weights.assign(make, config, weights.read(found.parts[part], NAMES[part]), dtype, device)
+
+
+def _session(
+    found: Layout, config: WanConfig, codec: WanCodec, dtype: torch.dtype, device: str
+) -> Callable[[], WanSession]:
+    net = _part(found, "transformer", WanTransformer, config, dtype, device)
+    whole = bool(found.about.get("whole_timesteps", not found.about))
+    tell = None
+    if found.kind == "i2v":
+        tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
+        tell = Teller(codec, weights.assign(clip.ClipVision, wan_layout.eyes(found), tensors, torch.float32, device))
+    return lambda: WanSession(net, whole, tell)
+
+
+def _text(found: Layout, dtype: torch.dtype, device: str) -> TextEncoder:
+    assert found.tokenizer is not None
+    tokenizer = read_tokenizer(found.tokenizer)
+    encoder = _part(found, "text_encoder", T5Encoder, wan_layout.words(found), dtype, device)
+    return WordText(encoder, tokenizer) if isinstance(tokenizer.model, WordLevel) else UmT5Text(encoder, tokenizer)
+
+
+def _files(found: Layout) -> list[Path]:
+    """The files that make the model what it is, in a fixed order."""
+    assert found.tokenizer is not None
+    if found.style == "diffusers":
+        folders = [found.path / part for part in (*wan_layout.PARTS, "tokenizer")]
+        return sorted(p for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_file())
+    tokenizer = found.tokenizer / "tokenizer.json" if found.tokenizer.is_dir() else found.tokenizer
+    return [*(file for part in sorted(found.parts) for file in found.parts[part]), tokenizer]
+
+
+def _tokens(size: Sequence[int], codec: WanCodecConfig, network: WanConfig) -> int:
     """Tokens of one latent frame."""
-    return (size[0] // scale // patch[1]) * (size[1] // scale // patch[2])
-
-
-def _defaults(about: dict[str, Any]) -> dict[str, Any]:
-    """The optional part of longtake.json."""
-    known = ("guidance", "negative", "plan", "options", "sampling", "vocabulary")
-    return {key: about[key] for key in known if key in about} | {"rates": tuple(about.get("rates", [about["fps"]]))}
+    _, rows, columns = network.patch_size
+    return (size[0] // codec.scale // rows) * (size[1] // codec.scale // columns)

@@ -75,10 +75,10 @@ def brief(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def read(path: Path | str, names: Names = ()) -> dict[str, Tensor]:
-    """All tensors of a folder or file, under their new names."""
+def read(path: Path | str | Iterable[Path], names: Names = ()) -> dict[str, Tensor]:
+    """All tensors of a folder, of a file, or of some files, under their new names."""
     found: dict[str, Tensor] = {}
-    for file in files(path):
+    for file in files(path) if isinstance(path, (str, Path)) else path:
         for old, tensor in read_file(file).items():
             new = rename(old, names)
             if new in found and not torch.equal(found[new], tensor):

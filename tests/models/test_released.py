@@ -1,0 +1,196 @@
+"""Released layouts become the same model, say what kind they are, and are refused in words when something is wrong."""
+
+import json
+
+import pytest
+import torch
+
+from longtake.engine import Frames, Rollout
+from longtake.models import ModelError, load, locate
+from longtake.models.base import Cond, Past, Text
+from longtake.models.presets import PRESETS
+from longtake.models.wan_layout import find, undecided
+from longtake.models.weights import WeightsError
+from longtake.plan import PlanError, Window
+from longtake.plans import plan
+from longtake.script import Script
+from tests import released
+from tests.models.oracles import apart, rand
+
+KINDS = ("df", "t2v", "i2v")
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {kind: released.parts(kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def paths(made, tmp_path_factory):
+    root = tmp_path_factory.mktemp("released")
+    found = {("diffusers", kind): released.diffusers(root / f"d-{kind}", made[kind]) for kind in KINDS}
+    found |= {("original", kind): released.original(root / f"o-{kind}", made[kind]) for kind in ("df", "i2v")}
+    return found | {("single", kind): released.single(root / f"s-{kind}", made[kind]) for kind in KINDS}
+
+
+ALL = [("diffusers", k) for k in KINDS] + [("original", "df"), ("original", "i2v")] + [("single", k) for k in KINDS]
+
+
+def velocity(model, seed: int = 3) -> torch.Tensor:
+    """What the model says of a window of three latents that follows a picture."""
+    words = model.text.encode(["a red ball"])
+    levels = torch.tensor([[0.75] * 3, [0.0] * 3], dtype=torch.float64)
+    window = Window(range(3), levels, role=["beside" if model.limits.context == "beside" else "make"] + ["make"] * 2)
+    session = model.session()
+    session.begin(window, Past({}, rand(1, 3, 1, 32, 32)), Cond((Text("p", words),), (0, 0, 0), 24.0))
+    return session(rand(1, 16, 3, 4, 4, seed=seed), levels[0])
+
+
+@pytest.mark.parametrize(("layout", "kind"), ALL)
+def test_every_layout_is_the_same_model(made, paths, layout, kind):
+    model = load(paths[layout, kind])
+    net, text = made[kind].net, made[kind].text
+    for ours, theirs in ((model.codec, made[kind].codec), (model.text.encoder, text)):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    session = model.session()
+    assert all(torch.equal(a, b) for a, b in zip(session.net.parameters(), net.parameters(), strict=True))
+    assert session.whole_timesteps and session.net.config.inject_sample_info == (kind == "df")
+    if kind == "i2v":
+        theirs = made[kind].eyes.parameters()
+        assert all(torch.equal(a, b) for a, b in zip(session.tell.eyes.parameters(), theirs, strict=True))
+    assert apart(velocity(load(paths["diffusers", kind])), velocity(model)) < 1e-6
+
+
+@pytest.mark.parametrize(("layout", "kind"), ALL)
+def test_kinds_and_what_they_can_do(paths, layout, kind):
+    model = load(paths[layout, kind])
+    assert model.limits.mixed == (kind == "df")
+    assert model.limits.context == {"df": "in place", "t2v": "none", "i2v": "beside"}[kind]
+    preset = PRESETS[{"df": "skyreels-v2-df-1.3b-540p", "t2v": "wan2.1-t2v-1.3b"}.get(kind, "wan2.1-i2v-14b-480p")]
+    if layout == "diffusers":
+        assert (model.size, model.options, model.guidance) == (preset.size, preset.options, preset.guidance)
+        assert model.rates == ((24.0, 16.0) if kind == "df" else (16.0,))
+    assert model.tokens > 0 and len(model.digest) == 64
+
+
+def test_a_video_of_each_kind(paths):
+    for kind, strategy, options in (("df", "sliding", dict(overlap=5)), ("t2v", "clip", {}), ("i2v", "crossclip", {})):
+        model = load(paths["diffusers", kind])
+        model.size = (32, 32)
+        run = Rollout(
+            model, Script.of("a red ball", model.fps, 9 / model.fps), plan(strategy, steps=2, window=9, **options),
+            guidance=2.0, start=rand(1, 3, 1, 32, 32) if kind == "i2v" else None,
+        )  # fmt: skip
+        video = torch.cat([e.video for e in run.run() if isinstance(e, Frames)], 2)
+        assert video.shape == (1, 3, 9, 32, 32) and video.isfinite().all() and video.std() > 0
+
+
+def test_a_t2v_checkpoint_is_refused_diffusion_forcing(paths):
+    """Before the first model call, although the first window by itself could be made."""
+    model = load(paths["diffusers", "t2v"])
+    for name, options in (("sliding", dict(overlap=5)), ("async", dict(overlap=5, lag=1)), ("endless", dict(lag=1))):
+        with pytest.raises(PlanError, match=r"text to video, not diffusion forcing|noise levels"):
+            next(Rollout(model, Script.of("a", 16, 2.0), plan(name, steps=2, window=9, **options)).run())
+
+
+def test_dtypes(paths):
+    model = load(paths["diffusers", "i2v"], dtype=torch.bfloat16)
+    session = model.session()
+    assert {p.dtype for p in session.net.parameters()} == {p.dtype for p in model.text.encoder.parameters()}
+    assert {p.dtype for p in session.net.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.codec.parameters()} | {p.dtype for p in session.tell.eyes.parameters()} == {
+        torch.float32
+    }
+    assert 0 < apart(velocity(load(paths["diffusers", "i2v"])), velocity(model)) < 0.05
+
+
+def test_digests_tell_weights_apart(made, paths, tmp_path):
+    same = released.diffusers(tmp_path / "same", made["t2v"])
+    assert load(same).digest == load(paths["diffusers", "t2v"]).digest != load(paths["diffusers", "df"]).digest
+
+
+# ---------------------------------------------------------------- refusals
+def edited(folder, name: str, **changes) -> None:
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_descriptions_that_contradict_the_weights(made, tmp_path):
+    folder = released.diffusers(tmp_path / "d", made["t2v"])
+    edited(folder, "model_index.json", _class_name="WanImageToVideoPipeline")
+    with pytest.raises(WeightsError, match=r"its description says image to video.* 16 channels and no image"):
+        load(folder)
+    edited(folder, "model_index.json", _class_name="WanPipeline", transformer_2=["diffusers", "X"])
+    with pytest.raises(WeightsError, match=r"Wan 2\.2"):
+        load(folder)
+    edited(folder, "model_index.json", _class_name="WanVACEPipeline", transformer_2=[None, None])
+    with pytest.raises(WeightsError, match="WanVACEPipeline"):
+        load(folder)
+    edited(folder, "model_index.json", _class_name="CogVideoXPipeline")
+    with pytest.raises(ModelError, match="CogVideoXPipeline"):
+        load(folder)
+
+
+def test_a_wrong_preset_is_refused(paths):
+    with pytest.raises(WeightsError, match=r"is no wan2\.1-t2v-1\.3b: num_attention_heads is 1, not 12"):
+        load(f"wan2.1-t2v-1.3b={paths['diffusers', 't2v']}")
+
+
+def test_missing_parts_are_named(made, tmp_path):
+    folder = released.original(tmp_path / "o", made["df"])
+    (folder / "Wan2.1_VAE.safetensors").rename(folder / "Wan2.1_VAE.pth")
+    with pytest.raises(WeightsError, match=r"lacks vae, but has pickles: run `longtake convert` on Wan2\.1_VAE\.pth"):
+        load(folder)
+    toml = released.single(tmp_path / "s", made["t2v"], vae=None)
+    with pytest.raises(WeightsError, match="lacks vae"):
+        load(toml)
+    with pytest.raises(WeightsError, match=r"lacks vae, text_encoder, tokenizer: write a \.toml file"):
+        load(toml.parent / "diffusion_models" / "wan.safetensors")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "model.pth").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"only pickles \(model\.pth\): run `longtake convert`"):
+        load(tmp_path / "p")
+
+
+def test_lists_that_cannot_be_followed(made, tmp_path):
+    toml = released.single(tmp_path / "s", made["t2v"], sparkle="x")
+    with pytest.raises(WeightsError, match="says sparkle"):
+        load(toml)
+    toml.write_text('preset = "wan3"')
+    with pytest.raises(WeightsError, match="no preset is called 'wan3'"):
+        load(toml)
+    toml.write_text("preset = ")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load(toml)
+
+
+def test_files_that_do_not_say_their_kind(tmp_path):
+    """The 14B networks of diffusion forcing and of text to video have equal shapes; the 1.3B ones differ."""
+    big = PRESETS["skyreels-v2-df-14b-540p"]
+    released.blank(tmp_path / "x.safetensors", released.shapes(big.config(), released.wan_name))
+    found = find(tmp_path / "x.safetensors")
+    assert found.kind is None
+    assert "skyreels-v2-df-14b-720p" in undecided(found) and "wan2.1-t2v-14b" in undecided(found)
+    assert find(tmp_path / "x.safetensors", big).kind == "df"
+    for name in ("wan2.1-t2v-1.3b", "skyreels-v2-df-1.3b-540p", "skyreels-v2-i2v-1.3b-540p"):
+        released.blank(tmp_path / "y.safetensors", released.shapes(PRESETS[name].config(), released.wan_name))
+        assert find(tmp_path / "y.safetensors").kind == PRESETS[name].kind
+
+
+# ---------------------------------------------------------------- names
+def test_what_names_stand_for(tmp_path):
+    assert locate(str(tmp_path)).path == tmp_path
+    place = locate(f"wan2.1-t2v-14b={tmp_path}")
+    assert (place.path, place.preset) == (tmp_path, PRESETS["wan2.1-t2v-14b"])
+    place = locate("skyreels-v2-df-14b-720p")
+    assert (place.repo, place.preset.name) == ("Skywork/SkyReels-V2-DF-14B-720P-Diffusers", "skyreels-v2-df-14b-720p")
+    assert locate("Wan-AI/Wan2.1-T2V-14B-Diffusers").preset.name == "wan2.1-t2v-14b"
+    assert locate("Some/Thing").repo == "Some/Thing"
+    for name, words in (
+        ("wan-2048", "no weights of wan-2048 are published"),
+        ("skyreels-v2-df-14b-72p", "did you mean 'skyreels-v2-df-14b-720p'"),
+        ("Wan-AI/Wan2.1-T2V-14B", "use Wan-AI/Wan2.1-T2V-14B-Diffusers"),
+        ("what", "built in are"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            locate(name)
