@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ def test_pending_frames_do_not_keep_the_window_alive():
     assert sum(part.untyped_storage().nbytes() for part in cutter.parts) == 5 * 4 * 4 * 3 * 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
 def test_told_means_durable(tmp_path, monkeypatch):
     """When a Segment event comes, its file was synced, renamed and its folder synced, and then its journal line synced."""
     done = []
@@ -120,4 +122,4 @@ def test_folders_that_are_not_for_a_reel(tmp_path):
         (tmp_path / "new" / name).write_text("")
     assert claim(tmp_path / "new").media.is_dir()
     with pytest.raises(ReelError, match=r"choose another|see that"):
-        claim(type(tmp_path)("/proc/nowhere/reel"))
+        claim(Path("/proc/nowhere/reel"))
