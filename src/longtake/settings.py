@@ -66,7 +66,7 @@ class Settings:
         name = plan or model.plan
         own = model.options if name == model.plan else model.sampling
         return Settings(
-            model=str(model.path.resolve()) if model.path and not model.builtin else model.name,
+            model=model.source or (str(model.path.resolve()) if model.path and not model.builtin else model.name),
             script=Script.of(source, rate, seconds, endless).facts(),
             plan=name,
             options={**own, **(options or {})},

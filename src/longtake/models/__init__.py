@@ -63,7 +63,9 @@ def load(
         title = f"{place.repo}@{path.name[:12]}"
     named = {"preset": place.preset} if place.preset else {}
     model = _family(family_of(path))(path, **named, **options)
-    model.name = title or model.name
+    model.name, model.builtin = title or model.name, str(name) in builtin()
+    if place.preset:
+        model.source = f"{place.preset.name}={path.resolve()}"
     return model
 
 

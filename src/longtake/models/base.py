@@ -125,7 +125,8 @@ class Model:
     digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
     that it can make (empty: any). tokens: of one latent frame, as the network counts them (0: not counted).
     decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
-    solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name.
+    solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name. source: the name
+    under which `load` finds it again, where the path alone does not say it.
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
     """
 
@@ -151,4 +152,5 @@ class Model:
     device: str = "cpu"
     solver: str = "euler"
     builtin: bool = False
+    source: str = ""
     adapter: Adapter | None = None

@@ -70,7 +70,7 @@ def limits(found: Layout, config: WanConfig) -> Limits:
 
 def own_defaults(about: dict[str, Any] | Any) -> dict[str, Any]:
     """What longtake.json says, in the words of Model."""
-    known = ("name", "guidance", "negative", "plan", "options", "sampling", "vocabulary")
+    known = ("name", "guidance", "negative", "plan", "options", "sampling", "vocabulary", "solver")
     try:
         fixed = dict(fps=about["fps"], size=tuple(about["size"]), rates=tuple(about.get("rates", [about["fps"]])))
         return {key: about[key] for key in known if key in about} | fixed | {"name": about["name"]}
@@ -86,6 +86,7 @@ def released_defaults(found: Layout) -> dict[str, Any]:
     return dict(
         name=fits.name if fits else found.path.stem, view=used.view, fps=used.fps, size=used.size, rates=rates,
         guidance=used.guidance, negative=used.negative, plan=used.plan, options=used.options, sampling=used.sampling,
+        solver=used.solver,
     )  # fmt: skip
 
 
