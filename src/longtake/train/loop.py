@@ -120,6 +120,7 @@ def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str
         raise KeyError(f"no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
     out.mkdir(parents=True, exist_ok=True)
     settings = Settings(**config["loop"])
+    torch.manual_seed(settings.seed)  # the recipe draws the first weights
     return train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, report, dict(config))
 
 
@@ -128,9 +129,10 @@ def train(
 ) -> Path:
     """See `run`; for a recipe already made."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", config or {"loop": asdict(settings)})
-    torch.manual_seed(settings.seed)
+    if not ranks()[0]:
+        write_json(out / "config.json", config or {"loop": asdict(settings)})
     module = recipe.module
+    share_start(module)
     ema = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
     run = Run(recipe, settings, out, make_optimisers(module, *_choices(settings)), ema)
     if (newest := newest_checkpoint(out)) is not None:
@@ -140,8 +142,9 @@ def train(
     while run.step < settings.steps:
         losses.append(run.advance())
         _keep_books(run, losses, report)
-    with averaged(module, run.ema), torch.no_grad():
-        recipe.finish(out)
+    if not ranks()[0]:
+        with averaged(module, run.ema), torch.no_grad():
+            recipe.finish(out)
     return out
 
 
@@ -177,6 +180,13 @@ def _log(out: Path, line: Mapping[str, Any]) -> None:
 def ranks() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def share_start(module: nn.Module) -> None:
+    """Give every rank the weights of rank 0: gradients can only be averaged over equal networks."""
+    if ranks()[1] > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 def share_gradients(trained: list[nn.Parameter]) -> None:

@@ -1,0 +1,149 @@
+"""The optimiser loop: what it trains, what it writes, and that it goes on exactly where it stopped."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from longtake.train.loop import Settings, newest_checkpoint, run, train
+from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
+
+from .toys import Line, rank
+
+SHORT = Settings(steps=30, lr=0.05, warmup=5, save=10, log=10)
+
+
+def quiet(line):
+    pass
+
+
+def weights(recipe):
+    return torch.cat([tensor.flatten() for tensor in recipe.module.state_dict().values()])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_loss_falls(tmp_path, kind):
+    recipe = Line()
+    train(recipe, replace(SHORT, optimiser=kind, lr=0.1), tmp_path, quiet)
+    assert recipe.losses[-1] < 0.6 * recipe.losses[0]
+    assert recipe.finished == 1
+
+
+def test_only_trainable_weights_move(tmp_path):
+    recipe = Line()
+    frozen, free = recipe.module[0].weight.clone(), recipe.module[1].weight.clone()
+    train(recipe, SHORT, tmp_path, quiet)
+    assert torch.equal(recipe.module[0].weight, frozen) and recipe.module[0].weight.grad is None
+    assert not torch.equal(recipe.module[1].weight, free)
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="every weight is frozen"):
+        make_optimisers(nn.Linear(2, 2).requires_grad_(False), "adamw", 1e-3, 0.0)
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path):
+    runs = [Line(), Line(), Line()]
+    for recipe, seed in zip(runs, (1, 1, 2)):
+        train(recipe, replace(SHORT, seed=seed, save=0), tmp_path / str(id(recipe)), quiet)
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
+    settings = replace(SHORT, optimiser=kind, ema=0.9)
+    whole = Line()
+    train(whole, settings, tmp_path / "whole", quiet)
+
+    class Stops(Line):
+        def loss(self, step, rng):
+            if step == 14:
+                raise KeyboardInterrupt
+            return super().loss(step, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stops(), settings, tmp_path / "parts", quiet)
+    assert newest_checkpoint(tmp_path / "parts").name == "step-000010"
+    rest, lines = Line(seed=7), []
+    train(rest, settings, tmp_path / "parts", lines.append)
+    assert lines[0] == "going on from step 10"
+    assert rest.losses == whole.losses[10:]
+    for file in ("model", "ema", "optimiser"):
+        one, two = (tmp_path / part / "step-000030" / f"{file}.safetensors" for part in ("whole", "parts"))
+        assert one.read_bytes() == two.read_bytes(), file
+
+
+def test_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path):
+    train(Line(), SHORT, tmp_path, quiet)
+    (tmp_path / "step-000040.part").mkdir()
+    assert [path.name for path in sorted(tmp_path.glob("step-??????"))] == ["step-000020", "step-000030"]
+    assert newest_checkpoint(tmp_path).name == "step-000030"
+
+
+def test_the_log_has_losses_and_scores(tmp_path):
+    recipe = Line()
+    train(recipe, replace(SHORT, check=15), tmp_path, quiet)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [10, 20, 30]
+    assert [line["step"] for line in lines if "score" in line] == [15, 30] and recipe.checked == 2
+    logged = next(line["loss"] for line in lines if "loss" in line)
+    assert logged == pytest.approx(sum(recipe.losses[:10]) / 10, abs=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    recipe = Line()
+    recipe.module[1].weight.data.fill_(torch.inf)
+    with pytest.raises(FloatingPointError, match="loss of step 0"):
+        train(recipe, SHORT, tmp_path, quiet)
+
+
+def test_settings_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one"):
+        Settings(steps=0)
+    with pytest.raises(KeyError, match="there are: "):
+        run("nothing", {"loop": {"steps": 1}}, tmp_path)
+
+
+def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
+    """Two processes that start from different weights end with the same, which are those of one process that sees both batches."""
+    other = mp.get_context("spawn").Process(target=rank, args=(1, 2, str(tmp_path)))
+    other.start()
+    rank(0, 2, str(tmp_path))
+    other.join()
+    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
+    assert one["losses"] != two["losses"]
+    for name, tensor in one["weights"].items():
+        assert torch.equal(tensor, two["weights"][name]), name
+
+    from longtake.train.loop import step_rng
+
+    class Both(Line):
+        def loss(self, step, rng):
+            parts = [Line.loss(self, step, step_rng(0, step, number, 2)) for number in (0, 1)]
+            return sum(parts) / 2
+
+    both = Both(seed=0)
+    train(both, Settings(steps=5, lr=0.1, save=0), tmp_path / "both", quiet)
+    for name, tensor in one["weights"].items():
+        assert torch.allclose(tensor, both.module.state_dict()[name], atol=1e-6), name
+
+
+def test_the_schedule_warms_up_and_falls():
+    assert schedule(0, 100, 10, 0.5) == pytest.approx(0.1)
+    assert schedule(40, 100, 10, 0.5) == 1
+    assert schedule(75, 100, 10, 0.5) == pytest.approx(0.5)
+    assert schedule(100, 100, 10, 0.5) == pytest.approx(0)
+
+
+def test_muon_steps_are_about_orthogonal():
+    torch.manual_seed(0)
+    matrices = orthogonal(torch.randn(3, 16, 40))
+    scales = torch.linalg.svdvals(matrices)
+    assert scales.min() > 0.6 and scales.max() < 1.3
+    weight = nn.Parameter(torch.randn(16, 40))
+    weight.grad, before = torch.randn(16, 40), weight.detach().clone()
+    Muon([weight], lr=0.1).step()
+    assert (weight - before).pow(2).mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.15)
