@@ -16,7 +16,7 @@ from longtake.reel import Keep, disk, record
 from tests.checkpoints import random_wan
 from tests.reel.reels import Video, clock, content, forked, kill, waited
 
-KILLS = 5  # in every world, each in two ways
+KILLS = {"clock": 5, "wan": 5, "causal": 5, "pocket": 2}  # from outside; twice as many between steps of the disk
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def videos(tmp_path_factory) -> dict[str, Video]:
         ),
     }
     if "pocket" in builtin():
-        made["pocket"] = Video(load("pocket"), name="endless", options=dict(steps=4, lag=2), frames=45, segment=7)
+        made["pocket"] = Video(
+            load("pocket"), name="endless", options=dict(steps=2, lag=1, window=17), frames=29, segment=7
+        )
     return made
 
 
@@ -52,7 +54,7 @@ def test_killed_from_outside_at_random_moments(tmp_path, videos, world):
     assert waited(forked(lambda: run(video, tmp_path / "whole"))) == 0
     takes = time.monotonic() - begun
     expected, number = content(tmp_path / "whole"), 0
-    while kills < KILLS:  # a run that ends before its kill does not count: begin another reel
+    while kills < KILLS[world]:  # a run that ends before its kill does not count: begin another reel
         pid = forked(lambda folder=tmp_path / str(number): run(video, folder))
         time.sleep(random.uniform(0, takes / 2))
         if kill(pid):
@@ -71,9 +73,9 @@ def test_killed_between_any_two_steps_of_the_disk(tmp_path, videos, world, monke
     with monkeypatch.context() as patch:
         die_at(None, steps, patch)
         run(video, tmp_path / "whole")
-    assert len(steps) > 50
+    assert len(steps) > 30
     for number in range(20):
-        while kills < 4 * KILLS:
+        while kills < 2 * KILLS[world]:
             with monkeypatch.context() as patch:
                 die_at(random.randrange(len(steps) // 3), [], patch)
                 code = waited(forked(lambda folder=tmp_path / str(number): run(video, folder)))
@@ -83,7 +85,7 @@ def test_killed_between_any_two_steps_of_the_disk(tmp_path, videos, world, monke
             kills += 1
         run(video, tmp_path / str(number))
         assert content(tmp_path / str(number)) == content(tmp_path / "whole")
-        if kills >= 4 * KILLS:
+        if kills >= 2 * KILLS[world]:
             return
     pytest.fail(f"only {kills} kills")
 
