@@ -2,7 +2,7 @@
 
 A cache folder holds cache.json and shards 00000.safetensors, ... of `SHARD` clips each: latents (n, C, F, h, w) float16
 and sprite (n, F, h, w) float16, the share of each latent pixel that the sprite covers. Facts are not stored: clip n
-of a cache is `clip_at(seed + n)`, for ever.
+of a cache is clip n of its `Source`, for ever.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from longtake.train.loop import write_json
 from longtake.world import Clip, make_clip, render
 
 SHARD = 64
+SHARDS = "?????.safetensors"
 Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalised latents (B C F h w)
 
 
@@ -44,14 +48,20 @@ def pool_sprite(sprite: Tensor, size: tuple[int, int], stride: int = 4) -> Tenso
     return torch.cat((small[:1], small[1:].unflatten(0, (-1, stride)).mean(1)))
 
 
-def fill_cache(folder: Path, source: Source, count: int, encode: Encode, report: Callable[[str], None] = print) -> None:
-    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again at any time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = folder / "cache.json"
-    if about.exists() and json.loads(about.read_text()) != asdict(source):
-        raise ValueError(f"{folder} holds other clips ({about.read_text().strip()}); choose another folder")
-    about.write_text(json.dumps(asdict(source)))
-    for first in range(0, count, SHARD):
+def fill_cache(
+    folder: Path,
+    source: Source,
+    count: int,
+    encode: Encode,
+    share: tuple[int, int] = (0, 1),
+    report: Callable[[str], None] = print,
+) -> None:
+    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again at any time.
+
+    share: (r, n) does every n-th shard, from the r-th on, so that n processes can fill one folder together.
+    """
+    _claim(folder, source)
+    for first in range(share[0] * SHARD, count, share[1] * SHARD):
         path = folder / f"{first // SHARD:05d}.safetensors"
         if path.exists():
             continue
@@ -60,6 +70,29 @@ def fill_cache(folder: Path, source: Source, count: int, encode: Encode, report:
         save_file({"latents": latents, "sprite": sprites}, draft := path.with_suffix(".part"))
         os.replace(draft, path)
         report(f"{first + len(clips)} of {count} clips encoded")
+
+
+def _claim(folder: Path, source: Source) -> None:
+    """Write cache.json, or refuse a folder that holds other clips."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "cache.json"
+    if about.exists() and json.loads(about.read_text()) != asdict(source):
+        raise ValueError(f"{folder} holds other clips ({about.read_text().strip()}); choose another folder")
+    write_json(about, asdict(source))
+
+
+def clips_folder(run: Path, config: Mapping[str, Any]) -> Path:
+    """Where a forcing run keeps its latents: where its config says, else in its own folder."""
+    return Path(config["data"]) if config.get("data") else run / "latents"
+
+
+def count_clips(folder: Path) -> dict[str, Any]:
+    """The source of a cache, and how many clips of it there are."""
+    count = 0
+    for shard in sorted(folder.glob(SHARDS)):
+        with safe_open(shard, "pt") as file:
+            count += file.get_slice("latents").get_shape()[0]
+    return {**json.loads((folder / "cache.json").read_text()), "count": count}
 
 
 @torch.no_grad()
@@ -74,7 +107,7 @@ class Latents:
     """A cache in memory: item n is clip n of the source. Takes 2 bytes per number (about 63 kB per 31 latents)."""
 
     def __init__(self, folder: Path, limit: int | None = None):
-        shards = sorted(folder.glob("?????.safetensors"))[: limit and -(-limit // SHARD)]
+        shards = sorted(folder.glob(SHARDS))[: limit and -(-limit // SHARD)]
         if not shards:
             raise FileNotFoundError(f"no latents in {folder}: encode clips first")
         self.source = Source(**json.loads((folder / "cache.json").read_text()))

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from longtake.models import wan_codec, weights
 from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
+from longtake.train.data import clips_folder, count_clips
 from longtake.train.loop import newest_checkpoint, write_json
 from longtake.world import FPS, SIDE, describe_vocabulary
 
@@ -27,19 +28,18 @@ LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
 class Card:
     """What longtake.json says: the name of the model, and the settings that suit it.
 
-    view: latent frames that it sees at once. overlap: frames of the sliding plan. context: light noise on them.
+    overlap: frames of the sliding plan. context: light noise on them.
     """
 
     name: str = "pocket"
     guidance: float = 3.0
     steps: int = 20
     shift: float = 3.0
-    view: int = 25
     overlap: int = 17
     context: float = 0.02
 
-    def about(self) -> dict[str, Any]:
-        """The contents of longtake.json."""
+    def about(self, view: int, clips: Mapping[str, Any]) -> dict[str, Any]:
+        """The contents of longtake.json. view: latent frames seen at once; clips: a `Source` of training clips, counted."""
         sampling = {"steps": self.steps, "shift": self.shift}
         return {
             "name": self.name,
@@ -47,12 +47,13 @@ class Card:
             "kind": "df",
             "fps": FPS,
             "size": [SIDE, SIDE],
-            "view": self.view,
+            "view": view,
             "guidance": self.guidance,
             "plan": "sliding",
             "options": {**sampling, "overlap": self.overlap, "context": self.context},
             "sampling": sampling,
             "vocabulary": describe_vocabulary(),
+            "clips": dict(clips),
         }
 
     def scheduler(self) -> dict[str, Any]:
@@ -76,26 +77,28 @@ def export(
     """
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    _write_transformer(run, draft / "transformer", card.view, dtype)
+    told = json.loads((run / "config.json").read_text())["forcing"]
+    view = _write_transformer(run, told["network"], draft / "transformer", dtype)
     _write_codec(codec, draft / "vae", dtype)
     _write_text(text, draft, dtype)
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
     write_json(draft / "model_index.json", _index())
-    write_json(draft / "longtake.json", card.about())
+    write_json(draft / "longtake.json", card.about(view, count_clips(clips_folder(run, told))))
     _prove(draft)
     _put(draft, out)
     return out
 
 
-def _write_transformer(run: Path, folder: Path, view: int, dtype: torch.dtype) -> None:
+def _write_transformer(run: Path, network: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> int:
+    """Save the network; the number of latent frames that it sees at once."""
     newest = newest_checkpoint(run)
     if newest is None:
         raise FileNotFoundError(f"{run} holds no checkpoint: train longer, or give another folder")
-    told: Mapping[str, Any] = json.loads((run / "config.json").read_text())["forcing"]["network"]
-    config = WanConfig(**{**told, "view": view})
+    config = WanConfig(**network)
     net = weights.load(WanTransformer, config, newest / "ema.safetensors")
     weights.save(net, config, folder, kind="SkyReelsV2Transformer3DModel", dtype=dtype)
+    return config.view
 
 
 def _write_codec(codec: Path, folder: Path, dtype: torch.dtype) -> None:

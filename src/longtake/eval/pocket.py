@@ -1,0 +1,216 @@
+"""How well a pocket model does what it is told: unseen prompts, judged from the frames alone.
+
+    python -m longtake.eval.pocket --prompts 60
+    python -m longtake.eval.pocket --prompts 12 --windows 8
+
+Beside the model stand the judge's reading of true renders (what is possible at all), of the same renders after the
+codec (what the codec leaves), and of the model's videos against each other's prompts (chance). With --windows the first
+window of a long video is compared with the last one. Shares are given with Wilson 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtake.engine import generate
+from longtake.eval.judge import Share, Verdict, find_sprite, judge, score
+from longtake.eval.sheet import save_sheet
+from longtake.models import load
+from longtake.models.base import Codec, Model
+from longtake.train.data import Source
+from longtake.world import Clip, Facts, Scene, caption, render, sample_facts
+from longtake.world.facts import JUDGED
+
+WINDOW = 97  # frames that are judged: 25 latents
+SEED = 10**6  # of the prompts; training clips are numbered from 0
+Known = tuple[str, ...]  # colour, shape, motion, scenery
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, what it means, and the seed of the noise (and of the render that shows how it should look)."""
+
+    text: str
+    facts: Facts
+    seed: int
+
+    def rendered(self, frames: int = WINDOW) -> Tensor:
+        """The true picture (T, 3, S, S)."""
+        return render(Clip((Scene(self.facts),), self.seed), 0, frames).frames
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are made; None leaves it to the model."""
+
+    steps: int | None = None
+    shift: float | None = None
+    guidance: float | None = None
+    solver: str = "euler"
+    context: float | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `generate`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+Row = Mapping[str, Share]
+
+
+# ---------------------------------------------------------------- prompts
+def seen(model: Model) -> frozenset[Known]:
+    """The combinations of facts that the model saw in training, from the clips its longtake.json names."""
+    about = json.loads((model.path / "longtake.json").read_text()) if model.path else {}
+    told = dict(about.get("clips", {}))
+    count = told.pop("count", 0)
+    scenes = (scene for n in range(count) for scene in Source(**told).clip(n).scenes)
+    return frozenset(known(scene.facts) for scene in scenes)
+
+
+def known(facts: Facts) -> Known:
+    """The facts that are judged."""
+    return tuple(getattr(facts, name) for name in JUDGED)
+
+
+def unseen_prompts(count: int, seed: int = SEED, without: frozenset[Known] = frozenset()) -> list[Prompt]:
+    """Prompts whose combination of colour, shape, motion and scenery is not in `without`."""
+    rng, prompts = random.Random(f"pocket prompts {seed}"), []
+    while len(prompts) < count:
+        facts = sample_facts(rng)
+        if known(facts) not in without:
+            prompts.append(Prompt(caption(facts, rng), facts, seed + len(prompts)))
+    return prompts
+
+
+# ---------------------------------------------------------------- videos
+def make(model: Model, prompt: Prompt, frames: int = WINDOW, settings: Settings = Settings()) -> Tensor:
+    """The model's video of a prompt (T, 3, S, S) in [0, 1]."""
+    seconds = frames / model.fps
+    parts = list(generate(model, prompt.text, seconds=seconds, seed=prompt.seed, **settings.options()))
+    return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.no_grad()
+def reconstruct(codec: Codec, frames: Tensor) -> Tensor:
+    """Frames (T, 3, S, S) in [0, 1] after encoding and decoding."""
+    decoder, latents = codec.decoder(), codec.encode((frames * 2 - 1).transpose(0, 1)[None])
+    video = torch.cat([decoder.push(latents), decoder.flush()], 2)
+    return (video[0].transpose(0, 1) / 2 + 0.5).clamp(0, 1)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal to noise of two pictures in [0, 1], in dB."""
+    return float(-10 * (a - b).pow(2).mean().clamp_min(1e-10).log10())
+
+
+# ---------------------------------------------------------------- tables
+def shuffled(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Each verdict beside another prompt than its own: what chance gives."""
+    return [*verdicts[1:], *verdicts[:1]]
+
+
+def obedience(
+    model: Model, prompts: Sequence[Prompt], settings: Settings, report: Callable[[str], None] = print
+) -> tuple[dict[str, Row], list[Tensor]]:
+    """Shares of true renders, reconstructions, the model, and shuffled prompts; and the model's videos."""
+    facts = [prompt.facts for prompt in prompts]
+    truth = [prompt.rendered() for prompt in prompts]
+    videos = [_reported(make(model, p, settings=settings), p, report) for p in prompts]
+    read = [judge(video) for video in videos]
+    return {
+        "true renders": score(facts, [judge(frames) for frames in truth]),
+        "after the codec": score(facts, [judge(reconstruct(model.codec, frames)) for frames in truth]),
+        model.name: score(facts, read),
+        "other prompts": score(facts, shuffled(read)),
+    }, videos
+
+
+def drift(
+    model: Model, prompts: Sequence[Prompt], windows: int, settings: Settings, report: Callable[[str], None] = print
+) -> tuple[dict[str, Row], list[Tensor], float]:
+    """Shares in the first and in the last window of long videos; the videos; how well the sceneries of both agree, in dB."""
+    overlap = model.options.get("overlap", 17)
+    frames = WINDOW + (windows - 1) * (WINDOW - overlap)
+    videos = [_reported(make(model, p, frames, settings), p, report) for p in prompts]
+    facts = [prompt.facts for prompt in prompts]
+    ends = {"window 1": [v[:WINDOW] for v in videos], f"window {windows}": [v[-WINDOW:] for v in videos]}
+    likeness = [psnr(background(v[:WINDOW]), background(v[-WINDOW:])) for v in videos]
+    rows = {name: score(facts, [judge(clip) for clip in clips]) for name, clips in ends.items()}
+    return rows, videos, float(torch.tensor(likeness).median())
+
+
+def background(frames: Tensor) -> Tensor:
+    """The typical picture (3, S, S) of frames without their sprite; 0.5 where it always is."""
+    _, mask = find_sprite(frames)
+    bare = torch.where(mask[:, None], torch.nan, frames)
+    return bare.nanmedian(0).values.nan_to_num(0.5)
+
+
+def _reported(video: Tensor, prompt: Prompt, report: Callable[[str], None]) -> Tensor:
+    read = judge(video[:WINDOW])
+    wrong = [f"{n} {getattr(read, n)}" for n in JUDGED if getattr(read, n) != getattr(prompt.facts, n)]
+    report(f"{prompt.text}: {', '.join(wrong) or 'as asked'}")
+    return video
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """Shares in per cent, as text."""
+    head = f"{'':18}" + "".join(f"{name:>16}" for name in JUDGED)
+    return "\n".join([head, *(f"{name:18}" + "".join(f"{row[f]!s:>16}" for f in JUDGED) for name, row in rows.items())])
+
+
+# ---------------------------------------------------------------- command
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Run what the command line asks for."""
+    given = _parser().parse_args(None if arguments is None else list(arguments))
+    torch.set_num_threads(given.threads)
+    model, begun = load(given.model), time.monotonic()
+    settings = Settings(given.steps, given.shift, given.guidance, given.solver, given.context)
+    prompts = unseen_prompts(given.prompts, given.seed, seen(model))
+    report = print if given.verbose else lambda line: None
+    if given.windows > 1:
+        rows, videos, likeness = drift(model, prompts, given.windows, settings, report)
+    else:
+        (rows, videos), likeness = obedience(model, prompts, settings, report), None
+    print(table(rows))
+    if likeness is not None:
+        print(f"the sceneries of both windows agree to {likeness:.1f} dB (median)")
+    print(f"{len(prompts)} unseen prompts, {time.monotonic() - begun:.0f} s")
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        save_sheet(given.out / "sheet.png", [(p.text, v) for p, v in zip(prompts, videos)][: given.rows])
+        told = {name: {fact: asdict(share) for fact, share in row.items()} for name, row in rows.items()}
+        (given.out / "scores.json").write_text(json.dumps({"settings": settings.options(), **told}, indent=2) + "\n")
+        print(f"written: {given.out / 'sheet.png'}, {given.out / 'scores.json'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m longtake.eval.pocket", description=__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=60, help="how many")
+    parser.add_argument("--model", default="pocket", help="name or folder")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the prompts and the noise")
+    parser.add_argument("--windows", type=int, default=1, help="above 1: compare the first with the last")
+    parser.add_argument("--out", type=Path, help="folder for a contact sheet and the scores as JSON")
+    parser.add_argument("--rows", type=int, default=24, help="of the contact sheet")
+    parser.add_argument("--steps", type=int, help="model calls per window")
+    parser.add_argument("--shift", type=float, help="of the noise levels")
+    parser.add_argument("--guidance", type=float, help="how strongly the prompt counts")
+    parser.add_argument("--solver", default="euler", help="euler or unipc")
+    parser.add_argument("--context", type=float, help="noise on the history of later windows")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--verbose", action="store_true", help="a line for every prompt")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
