@@ -1,9 +1,11 @@
 """Noise arithmetic: grids as published, lifting that keeps statistics, noise that depends on its key alone."""
 
+import math
+
 import pytest
 import torch
 
-from longtake.noise import GRIDS, Keyed, PerClip, Recorded, Spot, lift, mix, ramp, staircase
+from longtake.noise import GRIDS, Keyed, PerClip, Recorded, Spot, lift, mix, ramp, staircase, token_shift
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -99,3 +101,55 @@ def test_recorded_noise():
     assert torch.equal(Recorded(table)([spot()], (3, 2, 2))[:, :, 0], value)
     with pytest.raises(KeyError):
         Recorded(table)([spot(index=1)], (3, 2, 2))
+
+
+# ---------------------------------------------------------------- LTX-Video
+def official_quadratic(steps: int, threshold: float = 0.025) -> list[float]:
+    """The published linear-quadratic levels, in its own terms."""
+    if steps == 1:
+        return [1.0]
+    line, rest = steps // 2, steps - steps // 2
+    gap = line - threshold * steps
+    coefficient, slope = gap / (line * rest**2), threshold / line - 2 * gap / rest**2
+    away = [i * threshold / line for i in range(line)]
+    away += [coefficient * i**2 + slope * i + coefficient * line**2 for i in range(line, steps)]
+    return [1 - u for u in away]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 30, 40, 101])
+def test_the_linear_quadratic_grid_is_the_published_one(steps):
+    levels = ramp(steps, 1.0, "quadratic")
+    assert levels[:-1].tolist() == pytest.approx(official_quadratic(steps), abs=1e-12) and levels[-1] == 0
+
+
+def test_the_linear_quadratic_grid_of_eight_is_that_of_distilled_checkpoints():
+    assert ramp(8, 1.0, "quadratic").tolist() == pytest.approx(
+        [1, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0]
+    )
+
+
+@pytest.mark.parametrize("steps", [2, 8, 20, 40])
+@pytest.mark.parametrize("tokens", [384, 1024, 4096, 6144])
+def test_the_shifted_grid_is_the_published_one(steps, tokens):
+    mu = 0.95 + (tokens - 1024) * 1.1 / 3072
+    level = torch.linspace(1, 1 / steps, steps, dtype=torch.float64)
+    moved = math.exp(mu) / (math.exp(mu) + (1 / level - 1))
+    away = 1 - moved
+    want = 1 - away / (away[-1] / 0.9)
+    assert torch.allclose(ramp(steps, token_shift(tokens), "terminal")[:-1], want, atol=1e-9)
+    assert token_shift(1024) == pytest.approx(math.exp(0.95)) and token_shift(4096) == pytest.approx(math.exp(2.05))
+
+
+@pytest.mark.parametrize("tokens", [30_000, 52_000, 69_504, 10**6, 10**7])
+def test_the_shifted_grid_has_no_largest_video(tokens):
+    """The published float32 formula gives NaN from 52 thousand tokens on; the grid nears a limit instead."""
+    levels, steps = ramp(20, token_shift(tokens), "terminal"), 20
+    assert levels.isfinite().all() and (levels[1:] < levels[:-1]).all()
+    assert levels[-2] == pytest.approx(0.1, abs=1e-9)
+    level = torch.linspace(1, 1 / steps, steps, dtype=torch.float64)
+    limit = 1 - 0.9 * (1 / level - 1) / (steps - 1)
+    assert torch.allclose(levels[:-1], limit, atol=1e-4 if tokens < 50_000 else 1e-8)
+
+
+def test_one_step_of_a_shifted_grid():
+    assert ramp(1, 7.0, "terminal").tolist() == [1, 0]

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Grid = Literal["linear", "skyreels", "diffusers"]
-GRIDS: tuple[Grid, ...] = ("linear", "skyreels", "diffusers")
+Grid = Literal["linear", "skyreels", "diffusers", "quadratic", "terminal"]
+GRIDS: tuple[Grid, ...] = ("linear", "skyreels", "diffusers", "quadratic", "terminal")
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:
@@ -31,17 +31,55 @@ def ramp(steps: int, shift: float = 1.0, grid: Grid = "linear") -> Tensor:
 
     linear: from 1 to 0. skyreels: the official SkyReels-V2/Wan grid, from 0.999 to 0.
     diffusers: its UniPC flow grid, from 1 to 0.001 with the first level lowered by 1e-6.
+    quadratic: half of the steps down to 0.975, then a parabola (LTX-Video from 0.9.5 on).
+    terminal: 1, 1 - 1/steps, ..., 1/steps, shifted and then stretched so that the last of them is 0.1 (LTX-Video
+    before 0.9.5, whose shift is `token_shift`).
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if not (math.isfinite(shift) and shift > 0):
         raise ValueError(f"shift must be a positive number, not {shift}")
+    if grid == "quadratic":
+        return shifted(quadratic(steps), shift)
+    if grid == "terminal":
+        return terminal(steps, shift)
     start, end = {"linear": (1.0, 0.0), "skyreels": (0.999, 0.0), "diffusers": (1.0, 0.001)}[grid]
     levels = shifted(torch.linspace(start, end, steps + 1, dtype=torch.float64), shift)
     levels[-1] = 0
     if grid == "diffusers":
         levels[0] -= 1e-6
     return levels
+
+
+def quadratic(steps: int, threshold: float = 0.025) -> Tensor:
+    """Levels (steps + 1,) whose distance u from 1 grows evenly to `threshold` in half of the steps, then as a parabola.
+
+    The parabola leaves the line without a bend: u(i) = t + t/L (i - L) + c (i - L)^2, with c such that u(steps) = 1.
+    """
+    line, rest = steps // 2, steps - steps // 2
+    if not line:
+        return torch.tensor([1.0, 0.0], dtype=torch.float64)
+    i = torch.arange(steps + 1, dtype=torch.float64)
+    bend = (1 - threshold - threshold * rest / line) / rest**2
+    levels = 1 - threshold * i / line - bend * (i - line).clamp_min(0) ** 2
+    levels[-1] = 0
+    return levels
+
+
+def terminal(steps: int, shift: float, end: float = 0.1) -> Tensor:
+    """Levels (steps + 1,): 1 - i/steps shifted, then stretched away from 1 until the one before 0 is `end`.
+
+    Reckoned as distances from 1, so that the enormous shifts of long videos lose nothing: the published float32
+    formula gives NaN from 52 thousand tokens on.
+    """
+    level = 1 - torch.arange(steps, dtype=torch.float64) / steps
+    away = (1 - level) / (1 + (shift - 1) * level)
+    return torch.cat((1 - away * ((1 - end) / away[-1] if steps > 1 else 0), torch.zeros(1, dtype=torch.float64)))
+
+
+def token_shift(tokens: int) -> float:
+    """The shift of LTX-Video: e^mu with mu = 0.95 at 1024 tokens and 2.05 at 4096, on a line without end."""
+    return math.exp(min(0.95 + (tokens - 1024) * (2.05 - 0.95) / (4096 - 1024), 700.0))
 
 
 def staircase(ramp: Tensor, block: Tensor, calls: Tensor, lag: float | Fraction) -> Tensor:

@@ -7,26 +7,21 @@ import pytest
 import torch
 
 from longtake.models.ltx_codec import LTXCodec, keyed_grain
-from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, LTXCodecConfig, tiny
+from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, LTXCodecConfig, tiny, tiny_old
 from longtake.noise import mix
 from tests.models.oracles import apart, oracle, rand, shuffled, twin
 
-PLAIN = ("LTXVideoDownBlock3D",) * 4
-OLD = dict(
-    down_block_types=PLAIN, block_out_channels=(4, 8, 12, 12), spatio_temporal_scaling=(True, True, True, False),
-    downsample_type=("conv",) * 4, layers_per_block=(1, 2, 1, 1, 1),
-)  # fmt: skip
-OLDEST = dict(
-    decoder_block_out_channels=(4, 8, 12, 12), decoder_layers_per_block=(1, 2, 1, 1, 1), timestep_conditioning=False,
-    decoder_spatio_temporal_scaling=(True, True, True, False), decoder_inject_noise=(False,) * 5,
-    upsample_residual=(False,) * 4, upsample_factor=(1,) * 4,
-)  # fmt: skip
+OLD_DECODER = ("decoder_block_out_channels", "decoder_layers_per_block", "decoder_spatio_temporal_scaling")
+OLD_DECODER += ("upsample_residual", "upsample_factor", "timestep_conditioning")
 CASES = {
-    "0.9.0": OLD | OLDEST,
-    "0.9.1": OLD | dict(decoder_inject_noise=(True, True, True, False), decoder_layers_per_block=(1, 2, 1, 2)),
-    "0.9.5": dict(patch_size=2),
-    "0.9.5 without timesteps": dict(timestep_conditioning=False),
-    "no layers": dict(decoder_layers_per_block=(0, 0, 0, 0)),
+    "0.9.0": tiny_old(),
+    "0.9.1": tiny_old(
+        **{name: getattr(tiny(), name) for name in OLD_DECODER}
+        | dict(decoder_inject_noise=(True, True, True, False), decoder_layers_per_block=(1, 2, 1, 2))
+    ),
+    "0.9.5": tiny(patch_size=2),
+    "0.9.5 without timesteps": tiny(timestep_conditioning=False),
+    "no layers": tiny(decoder_layers_per_block=(0, 0, 0, 0)),
 }
 RELEASED = {
     "0.9.0": (LTX_090, 180_404_353, 238_789_296, 191),
@@ -37,7 +32,7 @@ LATENTS = 5
 
 
 def made(case: str, **changes) -> LTXCodec:
-    codec = shuffled(LTXCodec(tiny(**CASES[case]), **changes))
+    codec = shuffled(LTXCodec(CASES[case], **changes))
     codec.latents_mean += rand(4, seed=5)
     codec.latents_std *= 1 + rand(4, seed=6).abs()
     return codec

@@ -170,3 +170,16 @@ def tiny(**changes: Any) -> LTXCodecConfig:
         upsample_residual=(True,) * 3, upsample_factor=(2,) * 3, timestep_conditioning=True,
     )  # fmt: skip
     return LTXCodecConfig(**(small | changes))
+
+
+def tiny_old(**changes: Any) -> LTXCodecConfig:
+    """The same with the layout of 0.9.0."""
+    widths = (4, 8, 12, 12)
+    old: dict[str, Any] = dict(
+        down_block_types=("LTXVideoDownBlock3D",) * 4, block_out_channels=widths, layers_per_block=(1, 2, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, True, False), downsample_type=("conv",) * 4,
+        decoder_block_out_channels=widths, decoder_layers_per_block=(1, 2, 1, 1, 1),
+        decoder_spatio_temporal_scaling=(True, True, True, False), decoder_inject_noise=(False,) * 5,
+        upsample_residual=(False,) * 4, upsample_factor=(1,) * 4, timestep_conditioning=False,
+    )  # fmt: skip
+    return tiny(**(old | changes))

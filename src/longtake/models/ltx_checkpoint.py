@@ -1,0 +1,186 @@
+"""An LTX-Video checkpoint as a Model: diffusers folders, our own ones, and official single files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from longtake.models import ltx_original, weights
+from longtake.models.base import Model, TextEncoder
+from longtake.models.ltx import LTXConfig, LTXTransformer
+from longtake.models.ltx_codec import LTXCodec
+from longtake.models.ltx_codec_config import LTXCodecConfig
+from longtake.models.ltx_session import LTXSession
+from longtake.models.text import ONE_TABLE, T5Config, T5Encoder, WordText
+from longtake.models.umt5 import UmT5Text, read_tokenizer
+from longtake.noise import token_shift
+from longtake.plan import Limits
+
+WORDS = 256  # tokens of a prompt
+TIMESTEP, NOISE = 0.05, 0.025  # of a decoder that is the last step of denoising, as published
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A checkpoint found on disk: the files and shapes of its parts. about: longtake.json; steps: those it allows."""
+
+    path: Path
+    network: Path
+    codec: Path
+    texts: Path  # the folder with text_encoder and tokenizer
+    network_config: LTXConfig
+    codec_config: LTXCodecConfig
+    network_names: weights.Names = ()
+    codec_names: weights.Names = ()
+    about: Mapping[str, Any] | None = None
+    steps: int | None = None
+
+
+def open_folder(folder: Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Model:
+    """The model in a folder with transformer/, vae/, text_encoder/ and tokenizer/, or in an official file.
+
+    A file needs text_encoder/ and tokenizer/ beside it. longtake.json, if there is one, gives the defaults. dtype is
+    that of transformer and text encoder: by default bfloat16 on an accelerator, float32 on a CPU and for a model of
+    our own; the codec is float32. WeightsError names what is missing or left over.
+    """
+    found = find(Path(folder))
+    own = found.about is not None
+    dtype = dtype or (torch.float32 if own or torch.device(device).type == "cpu" else torch.bfloat16)
+    config, codec_config, defaults = found.network_config, found.codec_config, _defaults(found)
+    net = weights.load(LTXTransformer, config, found.network, found.network_names, dtype, device)
+    codec = weights.load(LTXCodec, codec_config, found.codec, found.codec_names, torch.float32, device)
+    told = (found.about or {}).get("decode", {})
+    if codec_config.timestep_conditioning:
+        codec.timestep = told.get("timestep", TIMESTEP)
+    return Model(
+        family="ltx",
+        limits=Limits(view=min((found.about or {}).get("view", 10**6), config.view(defaults["fps"]))),
+        session=lambda: LTXSession(net),
+        codec=codec,
+        text=_text(found, dtype, device),
+        digest=weights.digest(_files(found)),
+        path=found.path,
+        tokens=_tokens(defaults["size"], codec_config),
+        decode_noise=told.get("noise", NOISE if codec_config.timestep_conditioning else 0.0),
+        device=device,
+        **defaults,
+    )
+
+
+def find(path: Path) -> Layout:
+    """What lies at a path, told from configs and headers alone."""
+    if path.is_file() or not (path / "transformer").is_dir():
+        return _single(path if path.is_file() else weights.files(path)[0], path)
+    missing = [part for part in ("vae", "text_encoder", "tokenizer") if not (path / part).is_dir()]
+    if missing:
+        raise weights.WeightsError(f"{path} lacks {', '.join(missing)}: copy the whole checkpoint")
+    network, codec = path / "transformer", path / "vae"
+    codec_config = weights.configure(LTXCodecConfig, codec)
+    config = weights.configure(LTXConfig, network)
+    if "causal_temporal_positioning" not in weights.read_json(network / "config.json"):
+        config = replace(config, causal_temporal_positioning=codec_config.grown)  # as released: from 0.9.5 on
+    about = weights.read_json(path / "longtake.json") if (path / "longtake.json").exists() else None
+    return Layout(path, network, codec, path, _fitted(config, codec_config), codec_config, about=about)
+
+
+def _single(file: Path, path: Path) -> Layout:
+    missing = [part for part in ("text_encoder", "tokenizer") if not (file.parent / part).is_dir()]
+    if missing:
+        raise weights.WeightsError(
+            f"{file.parent} lacks {', '.join(missing)}: copy those folders of Lightricks/LTX-Video beside {file.name}"
+        )
+    config, codec_config = ltx_original.network(file), ltx_original.codec(file)
+    allowed = ltx_original.metadata(file).get("allowed_inference_steps")
+    return Layout(
+        path, file, file, file.parent, _fitted(config, codec_config), codec_config,
+        ltx_original.NETWORK, ltx_original.codec_names(codec_config), steps=len(allowed) if allowed else None,
+    )  # fmt: skip
+
+
+def _fitted(config: LTXConfig, codec: LTXCodecConfig) -> LTXConfig:
+    """The network's config with the frames and pixels per latent of its codec."""
+    if config.in_channels != codec.latent_channels:
+        raise weights.WeightsError(
+            f"the network takes {config.in_channels} channels, but the codec makes {codec.latent_channels}"
+        )
+    return replace(config, stride=codec.stride, scale=codec.scale)
+
+
+def _defaults(found: Layout) -> dict[str, Any]:
+    """What longtake.json says in the words of Model, or the published settings."""
+    about = found.about
+    if about is None:
+        return _published(found)
+    known = ("guidance", "negative", "plan", "options", "sampling", "vocabulary")
+    try:
+        fixed = dict(name=about["name"], fps=about["fps"], size=tuple(about["size"]))
+    except KeyError as error:
+        raise weights.WeightsError(
+            f"{found.path / 'longtake.json'} does not say {error}: copy the model again"
+        ) from error
+    return {key: about[key] for key in known if key in about} | fixed | {"rates": tuple(about.get("rates", ()))}
+
+
+def _published(found: Layout) -> dict[str, Any]:
+    """768x512 at 24 frames per second in clips of 8 seconds, 40 steps; as many steps as a distilled file allows.
+
+    From 0.9.5 on the levels are linear, then quadratic; before, they are shifted by the number of tokens.
+    """
+    size, frames = (512, 768), 193
+    latents = 1 + (frames - 1) // found.codec_config.stride
+    late = found.codec_config.grown
+    shift = 1.0 if late else token_shift(latents * _tokens(size, found.codec_config))
+    sampling = dict(
+        steps=found.steps or 40, shift=shift, grid="quadratic" if late or found.steps else "terminal", window=frames
+    )
+    return dict(
+        name=found.path.stem if found.path.is_file() else found.path.name, fps=24.0, size=size,
+        guidance=1.0 if found.steps else 3.0, plan="relay", options=sampling, sampling=sampling,
+        negative="worst quality, inconsistent motion, blurry, jittery, distorted",
+    )  # fmt: skip
+
+
+def _tokens(size: tuple[int, int], codec: LTXCodecConfig) -> int:
+    """Tokens of one latent frame."""
+    return (size[0] // codec.scale) * (size[1] // codec.scale)
+
+
+def _text(found: Layout, dtype: torch.dtype, device: str) -> TextEncoder:
+    """The T5 encoder; padding is hidden from it, and zero after it, by which the network knows it."""
+    folder = found.texts / "text_encoder"
+    tokenizer = _tokenizer(found.texts / "tokenizer")
+    encoder = weights.load(T5Encoder, T5Config.read(folder), folder, ONE_TABLE, dtype, device)
+    if isinstance(tokenizer.model, WordLevel):
+        return WordText(encoder, tokenizer)
+    return UmT5Text(encoder, tokenizer, WORDS)
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    """From tokenizer.json; the published folders hold only a sentencepiece model, which transformers can read."""
+    if (folder / "tokenizer.json").is_file():
+        return read_tokenizer(folder)
+    try:
+        library = import_module("transformers")
+        return library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    except Exception as error:  # of many kinds, depending on what is installed
+        raise weights.WeightsError(
+            f"{folder} holds no tokenizer.json: copy that of google/t5-v1_1-xxl there, or install transformers and "
+            f"sentencepiece to read its model ({type(error).__name__})"
+        ) from error
+
+
+def _files(found: Layout) -> list[Path]:
+    """The files that make the model what it is, in a fixed order."""
+    folders = [found.texts / "text_encoder", found.texts / "tokenizer"]
+    single = found.network.is_file()
+    folders += [] if single else [found.network, found.codec]
+    return sorted(
+        {p for folder in folders for p in folder.iterdir() if p.is_file()} | ({found.network} if single else set())
+    )

@@ -1,0 +1,400 @@
+"""LTX checkpoints in every layout, and on the engine: any strategy, exact in length, resumed after any window."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longtake import engine
+from longtake.engine import Ended, Frames, Rollout
+from longtake.models import ltx_checkpoint, ltx_original
+from longtake.models.ltx import LTXConfig, LTXTransformer
+from longtake.models.ltx_checkpoint import find, open_folder
+from longtake.models.ltx_codec import LTXCodec
+from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, tiny, tiny_old
+from longtake.models.weights import WeightsError, rename
+from longtake.noise import token_shift
+from longtake.plan import PlanError
+from longtake.plans import plan
+from longtake.script import Script
+from tests.checkpoints import random_ltx
+from tests.models.oracles import apart, oracle
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ltx")
+    return {grown: open_folder(random_ltx(root / str(grown), grown=grown)) for grown in (False, True)}
+
+
+def video(model, name: str = "sliding", frames: int = 60, seed: int = 0, **options) -> torch.Tensor:
+    run = Rollout(model, Script.of("a red ball", 24, frames / 24), plan(name, **{"steps": 3, **options}), seeds=(seed,))
+    return torch.cat([event.video for event in run.run() if isinstance(event, Frames)], 2)
+
+
+# ---------------------------------------------------------------- the engine
+STRATEGIES = [
+    ("sliding", dict(overlap=9)),
+    ("sliding", dict(overlap=9, context=0.05, noise="call")),
+    ("relay", dict(overlap=9)),
+    ("relay", dict(overlap=1, hand="latents", window=33)),
+    ("relay", dict(overlap=9, hand="pixels8", keep="new")),
+    ("looping", dict(overlap=17)),
+    ("async", dict(overlap=9, lag=1)),
+    ("endless", dict(lag=1)),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), STRATEGIES)
+@pytest.mark.parametrize("grown", [False, True])
+def test_resume_after_any_window_is_exact(models, grown, name, options):
+    """The decoder lags by frames that no snapshot holds: the replay of its last latents makes them again."""
+    model, frames = models[grown], 260
+
+    def rollout():
+        return Rollout(model, Script.of("a red ball", 24, frames / 24), plan(name, steps=2, **options))
+
+    run, parts, snapshots = rollout(), [], []
+    for event in run.run():
+        if isinstance(event, Frames):
+            assert event.first == sum(part.shape[2] for part in parts)
+            parts.append(event.video)
+        if isinstance(event, Ended):
+            tensors, facts = run.state()
+            snapshots.append((event.frames, {key: value.clone() for key, value in tensors.items()}, facts))
+    whole = torch.cat(parts, 2)
+    assert whole.shape == (1, 3, frames, 16, 16)
+    assert len(snapshots) > 3
+    for shown, tensors, facts in snapshots[:-1][:: max(1, len(snapshots) // 6)]:
+        again = rollout()
+        again.load(tensors, facts)
+        assert torch.equal(torch.cat([e.video for e in again.run() if isinstance(e, Frames)], 2), whole[:, :, shown:])
+
+
+def test_a_snapshot_holds_enough_latents_and_no_more(models):
+    model = models[True]
+    run = Rollout(model, Script.of("a red ball", 24, 20), plan("sliding", steps=1, overlap=9))
+    kept = [run.state()[0]["replay"].shape[2] for event in run.run() if isinstance(event, Ended)]
+    assert kept == sorted(kept) and kept[-1] == model.codec.reach
+
+
+@pytest.mark.parametrize("frames", [1, 8, 9, 120, 121, 193, 200])
+@pytest.mark.parametrize("name", ["sliding", "relay", "looping", "endless"])
+def test_any_number_of_frames_comes_out_exactly(models, name, frames):
+    assert video(models[True], name, frames, **({} if name == "endless" else {"overlap": 9})).shape[2] == frames
+
+
+@pytest.mark.parametrize("name", ["relay", "looping"])
+def test_a_minute(models, name):
+    assert video(models[True], name, 1441, steps=1, overlap=9).shape[2] == 1441
+
+
+def test_frames_come_as_soon_as_they_are_certain(models):
+    model = models[True]
+    run, made, shown = Rollout(model, Script.of("a", 24, 10), plan("sliding", steps=1, overlap=9)), 0, []
+    for event in run.run():
+        if isinstance(event, Ended):
+            made = 1 + 8 * (run.take.tape.done - 1)
+            shown.append((event.frames, max(0, made - model.codec.lag)))
+    assert all(frames == certain for frames, certain in shown[:-1])
+    assert shown[-1][0] == 240
+
+
+# ---------------------------------------------------------------- noise of the decoder
+def test_noise_of_the_decoder_depends_on_seed_and_place_alone(models, monkeypatch):
+    model = models[True]
+    assert model.decode_noise == 0.025 and models[False].decode_noise == 0
+    one = video(model)
+    monkeypatch.setattr(engine, "DECODE", 1)
+    assert torch.equal(one, video(model))
+    quiet = replace(model, decode_noise=0.0)
+    assert not torch.equal(one, video(quiet))
+    grain = one - video(quiet)
+    again = video(model, seed=1) - video(replace(model, decode_noise=0.0), seed=1)
+    assert not torch.allclose(grain, again, atol=1e-3)
+
+
+def test_strategies_share_the_noise_of_the_decoder(models):
+    """Two plans hand over the same latents in other pieces: the frames are the same."""
+    drawn = []
+
+    class Spied(engine.Keyed):
+        def __call__(self, spots, shape):
+            drawn.extend((spot.frame, spot.take) for spot in spots if spot.purpose == "decode")
+            return super().__call__(spots, shape)
+
+    for options in (dict(window=65), dict(window=33)):
+        drawn.clear()
+        run = Rollout(
+            models[True], Script.of("a", 24, 4), plan("sliding", steps=1, overlap=9, **options), noise=Spied()
+        )
+        list(run.run())
+        assert drawn == [(0, 0), *((1 + 8 * i, 0) for i in range(12))]
+
+
+# ---------------------------------------------------------------- positions
+def test_a_plan_never_goes_past_twenty_seconds(tmp_path):
+    model = open_folder(random_ltx(tmp_path / "m", view=1000, size=8))
+    assert model.limits.view == 61  # 481 frames
+    with pytest.raises(PlanError, match="use at most 481"):
+        video(model, "clip", 489, window=489)
+    slow = open_folder(random_ltx(tmp_path / "s", view=1000, fps=8))
+    assert slow.limits.view == 21  # 161 frames
+    slow.limits = replace(slow.limits, view=40)  # a caller who says otherwise is refused before the first call
+    with pytest.raises(PlanError, match="end at 20 s"):
+        video(slow, "clip", 200, window=201)
+
+
+# ---------------------------------------------------------------- folders
+def test_a_released_folder_has_published_settings(tmp_path):
+    for grown in (False, True):
+        folder = released(tmp_path / str(grown), grown)
+        model = open_folder(folder)
+        assert (model.family, model.fps, model.size, model.plan) == ("ltx", 24.0, (512, 768), "relay")
+        assert find(folder).network_config.causal_temporal_positioning == grown
+        assert model.tokens == 64 * 96 and model.limits.view == 61
+        assert model.sampling["grid"] == ("quadratic" if grown else "terminal")
+        assert model.sampling["shift"] == (1.0 if grown else token_shift(25 * 64 * 96))
+    with pytest.raises(WeightsError, match="lacks vae"):
+        shutil.rmtree(folder / "vae")
+        open_folder(folder)
+
+
+def released(folder: Path, grown: bool = True) -> Path:
+    """As published: no longtake.json, and nothing of ours in the config of the network."""
+    random_ltx(folder, grown=grown)
+    (folder / "longtake.json").unlink()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "LTXPipeline"}))
+    config = folder / "transformer" / "config.json"
+    ours = ("causal_temporal_positioning", "stride", "scale")
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k not in ours}))
+    return folder
+
+
+def test_our_own_config_says_where_frames_stand(tmp_path):
+    folder = random_ltx(tmp_path / "m")
+    config = folder / "transformer" / "config.json"
+    for said in (False, True):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"causal_temporal_positioning": said}))
+        assert find(folder).network_config.causal_temporal_positioning == said
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    folder = random_ltx(tmp_path / "m")
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    gone = tensors.pop("transformer_blocks.1.ff.net.2.bias")
+    save_file(tensors, file)
+    with pytest.raises(WeightsError, match=r"1 missing: transformer_blocks\.1\.ff\.net\.2\.bias"):
+        open_folder(folder)
+    save_file(tensors | {"transformer_blocks.1.ff.net.2.bias": gone, "extra": gone.clone()}, file)
+    with pytest.raises(WeightsError, match="1 left over: extra"):
+        open_folder(folder)
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"magic": 1}))
+    with pytest.raises(WeightsError, match="magic = 1"):
+        open_folder(folder)
+
+
+def test_a_folder_without_a_tokenizer_says_what_to_do(tmp_path):
+    folder = random_ltx(tmp_path / "m")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match=r"copy that of google/t5-v1_1-xxl"):
+        open_folder(folder)
+
+
+def test_the_text_encoder_hides_padding(models):
+    embedding = models[True].text.encode(["a red ball"])
+    assert embedding[0, :3].abs().sum(-1).min() > 0 and not embedding[0, 3:].any()
+
+
+# ---------------------------------------------------------------- official files
+PUBLISHED = {  # the "vae" entry of their metadata
+    "0.9.0": dict(
+        blocks=[
+            ["res_x", 4], ["compress_all", 1], ["res_x_y", 1], ["res_x", 3], ["compress_all", 1], ["res_x_y", 1],
+            ["res_x", 3], ["compress_all", 1], ["res_x", 3], ["res_x", 4],
+        ],
+    ),
+    "0.9.1": dict(
+        encoder_blocks=[
+            ["res_x", {"num_layers": 4}], ["compress_all", {}], ["res_x_y", 1], ["res_x", {"num_layers": 3}],
+            ["compress_all", {}], ["res_x_y", 1], ["res_x", {"num_layers": 3}], ["compress_all", {}],
+            ["res_x", {"num_layers": 3}], ["res_x", {"num_layers": 4}],
+        ],
+        decoder_blocks=[
+            ["res_x", {"num_layers": 5, "inject_noise": True}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 6, "inject_noise": True}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 7, "inject_noise": True}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 8, "inject_noise": False}],
+        ],
+        timestep_conditioning=True,
+    ),
+    "0.9.5": dict(
+        encoder_blocks=[
+            ["res_x", {"num_layers": 4}], ["compress_space_res", {"multiplier": 2}], ["res_x", {"num_layers": 6}],
+            ["compress_time_res", {"multiplier": 2}], ["res_x", {"num_layers": 6}],
+            ["compress_all_res", {"multiplier": 2}], ["res_x", {"num_layers": 2}],
+            ["compress_all_res", {"multiplier": 2}], ["res_x", {"num_layers": 2}],
+        ],
+        decoder_blocks=[
+            ["res_x", {"num_layers": 5, "inject_noise": False}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 5, "inject_noise": False}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 5, "inject_noise": False}], ["compress_all", {"residual": True, "multiplier": 2}],
+            ["res_x", {"num_layers": 5, "inject_noise": False}],
+        ],
+        timestep_conditioning=True,
+    ),
+}  # fmt: skip
+COMMON = dict(
+    _class_name="CausalVideoAutoencoder", dims=3, in_channels=3, out_channels=3, latent_channels=128, patch_size=4,
+    norm_layer="pixel_norm", latent_log_var="uniform", use_quant_conv=False, causal_decoder=False, scaling_factor=1.0,
+)  # fmt: skip
+CONFIGS = {"0.9.0": LTX_090, "0.9.1": LTX_091, "0.9.5": LTX_095}
+
+
+def official_network(name: str) -> str:
+    """The name of a weight of the network in official files."""
+    for ours, theirs in (("proj_in.", "patchify_proj."), ("time_embed.", "adaln_single.")):
+        if name.startswith(ours):
+            name = theirs + name.removeprefix(ours)
+    return "model.diffusion_model." + name.replace(".norm_q.", ".q_norm.").replace(".norm_k.", ".k_norm.")
+
+
+def official_codec(name: str, config) -> str:
+    """The same for the codec."""
+    rows = {"encoder": ("down_blocks", ltx_original.encoder_places(config))}
+    rows["decoder"] = ("up_blocks", ltx_original.decoder_places(config))
+    for half, (row, places) in rows.items():
+        for place in sorted(places, key=len, reverse=True):
+            if name.startswith(f"{half}.{place}."):
+                name = f"{half}.{row}.{places.index(place)}." + name.removeprefix(f"{half}.{place}.")
+                break
+    statistics = {"latents_mean": "mean-of-means", "latents_std": "std-of-means"}
+    if name in statistics:
+        return "vae.per_channel_statistics." + statistics[name]
+    for ours, theirs in (
+        (".resnets.", ".res_blocks."), (".conv_shortcut.conv.", ".conv_shortcut."), (".norm3.", ".norm3.norm."),
+        ("decoder.time_embedder", "decoder.last_time_embedder"),
+        ("decoder.scale_shift_table", "decoder.last_scale_shift_table"),
+    ):  # fmt: skip
+        name = name.replace(ours, theirs)
+    return "vae." + name
+
+
+@pytest.mark.parametrize("version", CONFIGS)
+def test_metadata_of_released_files_is_understood(version):
+    assert ltx_original.read(COMMON | PUBLISHED[version]) == CONFIGS[version]
+
+
+@pytest.mark.parametrize("version", CONFIGS)
+def test_names_of_official_files_become_those_of_diffusers(version):
+    config = CONFIGS[version]
+    with torch.device("meta"):
+        ours = LTXCodec(config).state_dict()
+    theirs = {official_codec(name, config): tensor for name, tensor in ours.items()}
+    names = ltx_original.codec_names(config)
+    assert {name: rename(name, names) for name in theirs} == {official_codec(n, config): n for n in ours}
+    convert = oracle("diffusers.loaders.single_file_utils", "convert_ltx_vae_checkpoint_to_diffusers")
+    converted = convert(dict(theirs) | {"vae.per_channel_statistics.channel": torch.zeros(1)})
+    assert {name: tuple(t.shape) for name, t in converted.items()} == {n: tuple(t.shape) for n, t in ours.items()}
+
+
+def test_names_of_the_network_become_those_of_diffusers():
+    with torch.device("meta"):
+        ours = LTXTransformer(LTXConfig(num_layers=2)).state_dict()
+    theirs = {official_network(name): tensor for name, tensor in ours.items()}
+    assert [rename(name, ltx_original.NETWORK) for name in theirs] == list(ours)
+    convert = oracle("diffusers.loaders.single_file_utils", "convert_ltx_transformer_checkpoint_to_diffusers")
+    assert set(convert(dict(theirs))) == set(ours)
+
+
+TINY = dict(
+    latent_channels=4, patch_size=1, encoder_base_channels=4, decoder_base_channels=8, timestep_conditioning=True,
+    encoder_blocks=[
+        ["res_x", 1], ["compress_space_res", {"multiplier": 2}], ["res_x", 1], ["compress_time_res", {"multiplier": 2}],
+        ["res_x", 1], ["compress_all_res", {"multiplier": 1}], ["res_x", 1], ["compress_all_res", {"multiplier": 1}],
+        ["res_x", 1],
+    ],
+    decoder_blocks=[
+        ["res_x", 1], ["compress_all", {"residual": True, "multiplier": 2}], ["res_x", 1],
+        ["compress_all", {"residual": True, "multiplier": 2}], ["res_x", 1],
+        ["compress_all", {"residual": True, "multiplier": 2}], ["res_x", 1],
+    ],
+)  # fmt: skip
+
+
+def single(folder: Path, name: str = "ltx.safetensors", **about) -> Path:
+    """The weights of a folder as one official file beside its texts."""
+    tensors = {
+        official_network(k): v for k, v in load_file(next((folder / "transformer").glob("*.safetensors"))).items()
+    }
+    codec = load_file(next((folder / "vae").glob("*.safetensors")))
+    tensors |= {official_codec(k, tiny()): v for k, v in codec.items()}
+    tensors["vae.per_channel_statistics.channel"] = torch.arange(4.0)
+    told = {"transformer": {"num_attention_heads": 2, "causal_temporal_positioning": True}, "vae": COMMON | TINY}
+    save_file(tensors, folder / name, {"config": json.dumps(told | about)})
+    return folder / name
+
+
+def test_an_official_file_is_the_same_model(tmp_path):
+    folder = released(tmp_path / "m")
+    file = single(folder)
+    one, two = open_folder(folder), open_folder(file)
+    assert find(file).network_config == find(folder).network_config and two.name == "ltx"
+    for model in (one, two):
+        model.size = (16, 16)
+    assert apart(video(one, frames=30, overlap=9), video(two, frames=30, overlap=9)) < 1e-5  # other alignment
+
+
+def test_a_distilled_file_says_how_many_steps_it_takes(tmp_path):
+    file = single(released(tmp_path / "m"), allowed_inference_steps=[1.0, 0.9937, 0.725])
+    model = open_folder(file)
+    assert model.sampling["steps"] == 3 and model.guidance == 1.0 and model.sampling["grid"] == "quadratic"
+
+
+@pytest.mark.parametrize("version", CONFIGS)
+def test_versions_are_told_from_tensors_alone(version):
+    with torch.device("meta"):
+        codec = LTXCodec(CONFIGS[version])
+    names = [official_codec(name, CONFIGS[version]).removeprefix("vae.") for name in codec.state_dict()]
+    entries = dict(zip(names, codec.state_dict().values()))
+    assert ltx_original.released(entries) == CONFIGS[version]
+
+
+def test_official_files_that_cannot_be_used_are_refused(tmp_path):
+    folder = released(tmp_path / "m")
+    with pytest.raises(WeightsError, match="positional_embedding_max_pos"):
+        open_folder(single(folder, transformer={"positional_embedding_max_pos": [10, 1, 1]}))
+    with pytest.raises(WeightsError, match="compress_sideways"):
+        open_folder(single(folder, vae=COMMON | TINY | {"encoder_blocks": [["res_x", 1], ["compress_sideways", 1]]}))
+    with pytest.raises(WeightsError, match="causal_decoder = True"):
+        open_folder(single(folder, vae=COMMON | TINY | {"causal_decoder": True}))
+    file = single(folder)
+    tensors = load_file(file)
+    save_file({k: v for k, v in tensors.items() if not k.startswith("vae.")}, folder / "net.safetensors")
+    with pytest.raises(WeightsError, match="use the file that holds it"):
+        open_folder(folder / "net.safetensors")
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(WeightsError, match="damaged or cut short"):
+        open_folder(file)
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(WeightsError, match=r"lacks text_encoder: copy those folders .* beside ltx\.safetensors"):
+        open_folder(single(folder))
+
+
+def test_a_network_and_a_codec_of_other_channels_are_refused(tmp_path):
+    folder = random_ltx(tmp_path / "m")
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latent_channels": 8}))
+    with pytest.raises(WeightsError, match="takes 4 channels, but the codec makes 8"):
+        open_folder(folder)
+
+
+def test_tiny_codecs_have_the_layouts_of_releases():
+    assert [tiny_old().grown, tiny().grown] == [LTX_090.grown, LTX_095.grown] == [False, True]
+    assert ltx_checkpoint.WORDS == 256
