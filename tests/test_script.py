@@ -1,5 +1,7 @@
 """Scripts: timelines that tile, files that are read or refused in one sentence."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,28 @@ def test_toml_file(tmp_path):
     assert (script.starts, script.frames) == ((0, 72), 120)
 
 
+def test_loras(tmp_path):
+    """A table, a list, or both kinds of rows; files are found from the script's folder; `at` keeps them."""
+    path = tmp_path / "s.toml"
+    path.write_text(
+        '[[scene]]\nprompt = "a"\nlora = { "x.safetensors" = 0.8, "/l/y.safetensors" = -1 }\n'
+        '[[scene]]\nat = 3\nprompt = "b"\nlora = ["x.safetensors", ["z.safetensors", 0.5]]\n'
+        '[[scene]]\nat = 5\nprompt = "c"\n'
+    )
+    script = Script.of(path, 24)
+    here = lambda name: str(tmp_path / name)
+    assert [scene.lora for scene in script.scenes] == [
+        ((here("x.safetensors"), 0.8), ("/l/y.safetensors", -1.0)),
+        ((here("x.safetensors"), 1.0), (here("z.safetensors"), 0.5)),
+        (),
+    ]
+    assert [scene.seconds for scene in script.scenes] == [3.0, 2.0, None]
+    assert Scene("a", lora={"x": 1}) == Scene("a", lora=["x"]) == Scene("a", lora=(("x", 1.0),))
+    facts = json.loads(json.dumps(script.facts()))
+    assert Script.from_facts(facts) == script
+    assert "lora" not in facts["scenes"][2]  # so that records from before there were LoRAs read and compare as they did
+
+
 BAD = {
     "unknown key": ('[[scene]]\npromt = "a"', "unknown key 'promt': did you mean 'prompt'"),
     "unknown table": ('[[scenes]]\nprompt = "a"', "unknown key 'scenes': did you mean 'scene'"),
@@ -70,6 +94,13 @@ BAD = {
     "no toml": ("[[scene", "s.toml"),
     "no scenes": ("", "no scenes"),
     "wrong type": ('scene = "a"', "tables"),
+    "lora as text": ('[[scene]]\nprompt="a"\nlora="x.safetensors"', "scene 1: scene 'a': lora is a table such as"),
+    "lora without a file": ('[[scene]]\nprompt="a"\nlora=[" "]', "a LoRA is a file, or a file and a strength, not ' '"),
+    "lora of three": ('[[scene]]\nprompt="a"\nlora=[["x", 1, 2]]', "a LoRA is a file"),
+    "lora strength": ('[[scene]]\nprompt="a"\nlora={x = "strong"}', "the strength of x must be a number such as 0.8"),
+    "lora strength nan": ('[[scene]]\nprompt="a"\nlora={x = nan}', "must be a number"),
+    "lora strength true": ('[[scene]]\nprompt="a"\nlora={x = true}', "must be a number"),
+    "lora twice": ('[[scene]]\nprompt="a"\nlora=["x", ["x", 0.5]]', "x is named twice"),
     "cut": ('[[scene]]\nprompt="a"\ncut=1', "true or false"),
 }
 

@@ -1,4 +1,7 @@
-"""What happens when: scenes over time, read from a line of text, a .txt file (a prompt per line) or a .toml file."""
+"""What happens when: scenes over time, read from a line of text, a .txt file (a prompt per line) or a .toml file.
+
+Files that a .toml file names are found from the folder that it is in.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import accumulate
@@ -24,11 +27,15 @@ class ScriptError(ValueError):
 
 @dataclass(frozen=True)
 class Scene:
-    """One prompt for a while. seconds None: as long as is left. cut: a new shot that knows nothing of the one before."""
+    """One prompt for a while. seconds None: as long as is left. cut: a new shot that knows nothing of the one before.
+
+    lora: the file and strength of each LoRA; {file: strength}, or a list of files and [file, strength], will do too.
+    """
 
     prompt: str
     seconds: float | None = None
     cut: bool = False
+    lora: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -39,6 +46,7 @@ class Scene:
             raise ScriptError(f"scene {self.prompt!r}: seconds must be a positive number, not {self.seconds}")
         if not isinstance(self.cut, bool):
             raise ScriptError(f"scene {self.prompt!r}: cut must be true or false, not {self.cut!r}")
+        object.__setattr__(self, "lora", _loras(self.lora, f"scene {self.prompt!r}"))
 
 
 @dataclass(frozen=True)
@@ -84,13 +92,32 @@ class Script:
             yield Shot(first, None if after is None else after - first)
 
     def facts(self) -> dict[str, Any]:
-        """A json-able record."""
-        return {"scenes": [asdict(s) for s in self.scenes], "starts": list(self.starts), "frames": self.frames}
+        """A json-able record. Scenes without LoRAs do not mention them, as before there were any."""
+        scenes = [{k: v for k, v in asdict(s).items() if k != "lora" or v} for s in self.scenes]
+        return {"scenes": scenes, "starts": list(self.starts), "frames": self.frames}
 
     @staticmethod
     def from_facts(facts: dict[str, Any]) -> Script:
         """Undo `facts`."""
         return Script(tuple(Scene(**s) for s in facts["scenes"]), tuple(facts["starts"]), facts["frames"])
+
+
+def _loras(given: Any, where: str) -> tuple[tuple[str, float], ...]:
+    """Files and strengths, checked, from any of the ways to write them."""
+    if not isinstance(given, dict | list | tuple):
+        raise ScriptError(f'{where}: lora is a table such as {{ "style.safetensors" = 0.8 }} or a list, not {given!r}')
+    found: dict[str, float] = {}
+    for row in given.items() if isinstance(given, dict) else given:
+        pair = (row, 1.0) if isinstance(row, str) else row
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[0].strip()):
+            raise ScriptError(f"{where}: a LoRA is a file, or a file and a strength, not {row!r}")
+        name, strength = pair
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+            raise ScriptError(f"{where}: the strength of {name} must be a number such as 0.8, not {strength!r}")
+        if name in found:
+            raise ScriptError(f"{where}: {name} is named twice: add up its strengths")
+        found[name] = float(strength)
+    return tuple(found.items())
 
 
 def _timeline(scenes: list[Scene], fps: float, seconds: float | None, endless: bool) -> Script:
@@ -158,7 +185,8 @@ def _toml(text: str, path: Path) -> list[Scene]:
         if at is not None:
             scenes, clock = _begins(scenes, clock, at, path, where)
         try:
-            scenes.append(Scene(**row))
+            scene = Scene(**row)
+            scenes.append(replace(scene, lora=tuple((str(path.parent / name), s) for name, s in scene.lora)))
         except ScriptError as error:
             raise ScriptError(f"{path}: {where}: {error}") from error
         clock = math.nan if scenes[-1].seconds is None else clock + scenes[-1].seconds
@@ -186,7 +214,7 @@ def _begins(scenes: list[Scene], clock: float, at: Any, path: Path, where: str) 
                 f"{path}: {where} begins at {at:g} s, which is not after the scene before it ({begun:g} s): times must go forward"
             )
         )
-    return [*scenes[:-1], Scene(before.prompt, at - begun, before.cut)], float(at)
+    return [*scenes[:-1], replace(before, seconds=at - begun)], float(at)
 
 
 def _only(row: dict[str, Any], known: set[str], path: Path, where: str) -> None:
