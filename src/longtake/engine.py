@@ -99,7 +99,8 @@ class Take:
         for i in range(0, len(latents), DECODE):
             self.replay.extend(latents[i : i + DECODE])
             with torch.inference_mode():
-                yield self.decoder.push(torch.stack(list(latents[i : i + DECODE]), 2))
+                video = self.decoder.push(torch.stack(list(latents[i : i + DECODE]), 2))
+            yield video
 
 
 class Rollout:
