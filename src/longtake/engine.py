@@ -128,6 +128,7 @@ class Rollout:
         end: Tensor | None = None,
     ):
         self.model, self.script, self.plan = model, script, plan
+        _check_loras(model, script)
         self.guidance = model.guidance if guidance is None else guidance
         self.negative = model.negative if negative is None else negative
         self.step, self.noise, self.batched = SOLVERS[solver], noise or Keyed(tuple(seeds)), batched
@@ -268,15 +269,13 @@ class Rollout:
         return self.take.first + first_frame(latent, self.model.codec.stride)
 
     def _cond(self, window: Window) -> Cond:
-        if window.text == "frame":
-            scenes = [self.script.at(self._frame(f)) for f in window.frames]
-        else:
-            new = [f for f in window.frames if f not in self.take.tape.rows] or [window.frames[-1]]
-            scenes = [self.script.at(self._frame(new[0]))] * len(window.frames)
+        new = [f for f in window.frames if f not in self.take.tape.rows] or [window.frames[-1]]
+        now = self.script.at(self._frame(new[0]))
+        scenes = [self.script.at(self._frame(f)) if window.text == "frame" else now for f in window.frames]
         prompts = list(dict.fromkeys(_prompt(scene) for scene in scenes))
         texts = {prompt: self._text(prompt) for prompt in prompts}
         self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
-        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.model.fps)
+        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.model.fps, now.lora)
 
     def _text(self, prompt: str) -> Text:
         if prompt not in self.texts:
@@ -355,6 +354,14 @@ def generate(
     for event in rollout.run():
         if isinstance(event, Frames):
             yield event.frames[0]
+
+
+def _check_loras(model: Model, script: Script) -> None:
+    """Refuse what the model cannot take before anything is made. ValueError says what."""
+    for loras in dict.fromkeys(scene.lora for scene in script.scenes if scene.lora):
+        if model.adapter is None:
+            raise ValueError(f"{model.name} takes no LoRA, but a scene asks for {loras[0][0]}: leave `lora` out")
+        model.adapter.check(loras)
 
 
 def _prompt(scene: Scene) -> str:

@@ -1,0 +1,82 @@
+"""The LoRAs that scenes ask for, put into the network window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from longtake.models.base import Adapter, Cond, Loras, Model, Past, Session, Text
+from longtake.models.lora import Merged
+from longtake.models.lora_file import Lora, read
+from longtake.models.lora_keys import Spelling
+from longtake.plan import Window
+
+
+class Files:
+    """The LoRAs that scenes ask for, by file and strength, merged into one network: an `Adapter`."""
+
+    def __init__(self, net: nn.Module, spelling: Spelling | None = None):
+        self.net, self.spelling = net, spelling
+        self.merged = Merged(net)
+        self.now: Loras = ()
+        self.read: dict[str, Lora] = {}  # those in use
+
+    def check(self, loras: Loras) -> None:
+        """See `Adapter`."""
+        for path, _ in loras:
+            if path not in self.read:
+                read(path, self.net, self.spelling)
+
+    def use(self, loras: Loras) -> None:
+        """See `Adapter`."""
+        if loras == self.now:
+            return
+        self.read = {path: self.read.get(path) or read(path, self.net, self.spelling) for path, _ in loras}
+        self.merged.use([(self.read[path], strength) for path, strength in loras])
+        self.now = loras
+
+
+class Adapted:
+    """A Session of a network that has the LoRAs of the window at every call, also when rollouts take turns.
+
+    What the session inside remembers of a text is of the network with its LoRAs, so their names are part of its key.
+    """
+
+    def __init__(self, session: Session, adapter: Adapter):
+        self.session, self.adapter = session, adapter
+        self.loras: Loras = ()
+
+    def begin(self, window: Window, past: Past, cond: Cond) -> None:
+        """See `Session`."""
+        self.loras = cond.loras
+        self.adapter.use(self.loras)
+        self.session.begin(window, past, replace(cond, texts=tuple(self._with_loras(text) for text in cond.texts)))
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        """See `Session`."""
+        self.adapter.use(self.loras)
+        return self.session(x, level)
+
+    def finish(self, window: Window, x: Tensor) -> None:
+        """See `Session`."""
+        self.adapter.use(self.loras)
+        self.session.finish(window, x)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Session`; the LoRAs follow from the script."""
+        return self.session.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Session`."""
+        self.session.load(state)
+
+    def _with_loras(self, text: Text) -> Text:
+        return replace(text, key=f"{text.key} with {self.loras}") if self.loras else text
+
+
+def adaptable(model: Model, net: nn.Module, spelling: Spelling | None = None) -> Model:
+    """The model, taking the LoRAs that scenes ask for into its network."""
+    files, session = Files(net, spelling), model.session
+    return replace(model, session=lambda: Adapted(session(), files), adapter=files)
