@@ -45,24 +45,23 @@ def generate(
 ) -> int:
     """Make a video from a prompt or a script.
 
-    Parameters
-    ----------
-    prompt: What should be seen.
-    script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
-    seconds: Length of the video (default: 10 for a prompt; that of the script).
-    endless: Go on until Ctrl-C; everything made so far stays watchable.
-    output: Folder for video.mp4, its segments and all that is needed to resume (default: out/ and the prompt).
-    model: A built-in model, a world, or the folder of a checkpoint. `longtake models` lists them.
-    plan: The strategy for long video (default: what suits the model). `longtake plan` lists them.
-    seed: Equal seeds make equal videos.
-    fps: Frames per second, if the model can make others than its own.
-    guidance: How much the prompt counts (1: as the model sees fit, and twice as fast).
-    negative: What should not be seen.
-    solver: How the steps are taken.
-    threads: Of the processor (default: all, at most 4). Part of what decides the last bit, so resume keeps it.
-    allow: Names of settings that may differ from those of the reel that is resumed.
-    dry_run: Show the plan and its cost, make nothing.
-    format: json prints one event per line.
+    Args:
+        prompt: What should be seen.
+        script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
+        seconds: Length of the video (default: 10 for a prompt; that of the script).
+        endless: Go on until Ctrl-C; everything made so far stays watchable.
+        output: Folder for video.mp4, its segments and all that is needed to resume (default: out/ and the prompt).
+        model: A built-in model, a world, or the folder of a checkpoint. `longtake models` lists them.
+        plan: The strategy for long video (default: what suits the model). `longtake plan` lists them.
+        seed: Equal seeds make equal videos.
+        fps: Frames per second, if the model can make others than its own.
+        guidance: How much the prompt counts (1: as the model sees fit, and twice as fast).
+        negative: What should not be seen.
+        solver: How the steps are taken.
+        threads: Of the processor (default: all, at most 4). Part of what decides the last bit, so resume keeps it.
+        allow: Names of settings that may differ from those of the reel that is resumed.
+        dry_run: Show the plan and its cost, make nothing.
+        format: json prints one event per line.
     """
     from longtake.cli.make import Request, generate
 
@@ -82,12 +81,11 @@ def generate(
 def resume(folder: Path, /, *, allow: list[str] | None = None, repair: bool = False, format: Format = "text") -> int:
     """Go on with a video that was stopped, crashed or killed; the result is the same as if it never had been.
 
-    Parameters
-    ----------
-    folder: What `longtake generate` made.
-    allow: Names of settings that may differ from what the video was begun with (all: any).
-    repair: First make segments again that were deleted or altered.
-    format: json prints one event per line.
+    Args:
+        folder: What `longtake generate` made.
+        allow: Names of settings that may differ from what the video was begun with (all: any).
+        repair: First make segments again that were deleted or altered.
+        format: json prints one event per line.
     """
     from longtake.cli.make import resume
 
@@ -98,11 +96,10 @@ def resume(folder: Path, /, *, allow: list[str] | None = None, repair: bool = Fa
 def verify(folder: Path, /, *, segment: int | None = None, remake: bool = True) -> int:
     """Check every hash of a video, make one of its segments again, and compare.
 
-    Parameters
-    ----------
-    folder: What `longtake generate` made.
-    segment: The one to make again (default: one at random).
-    remake: Make a segment again (needs the model).
+    Args:
+        folder: What `longtake generate` made.
+        segment: The one to make again (default: one at random).
+        remake: Make a segment again (needs the model).
     """
     from longtake.cli.make import verify
 
@@ -118,21 +115,20 @@ def plan(
     seconds: float = 12.0,
     stride: int = 4,
     view: int = 25,
-    windows: int = 3,
+    windows: int | None = None,
     png: Path | None = None,
     options: Options = PlanOptions(),  # noqa: B008
 ) -> int:
     """Draw a strategy: which latent frame is how noisy at which model call. Needs no model.
 
-    Parameters
-    ----------
-    name: The strategy (default: list them all).
-    frames: Output frames of the video (default: seconds at 24 fps).
-    seconds: Length of the video.
-    stride: Output frames per latent frame.
-    view: Latent frames that the model sees at once.
-    windows: How many windows to draw.
-    png: Draw into a PNG file instead.
+    Args:
+        name: The strategy (default: list them all).
+        frames: Output frames of the video (default: seconds at 24 fps).
+        seconds: Length of the video.
+        stride: Output frames per latent frame.
+        view: Latent frames that the model sees at once.
+        windows: How many windows to draw (default: as many as fill a screen).
+        png: Draw into a PNG file instead.
     """
     from longtake.cli.look import plans, show_plan
 
@@ -165,11 +161,10 @@ def train(
 ) -> int:
     """Train a model, or go on with a training that was stopped.
 
-    Parameters
-    ----------
-    recipe: codec, text or forcing.
-    config: A .toml file with a table [loop] and one named after the recipe.
-    output: Folder for checkpoints and logs.
+    Args:
+        recipe: codec, text or forcing.
+        config: A .toml file with a table [loop] and one named after the recipe.
+        output: Folder for checkpoints and logs.
     """
     from longtake.cli.look import train
 

@@ -112,7 +112,9 @@ def _make() -> type:
     for name, kind in kinds.items():
         parameter = Parameter(help=" / ".join(helps[name]), group=GROUP, show_default=False)
         columns.append((name, Annotated[_type(kind), parameter], field(default=None)))
-    return make_dataclass("PlanOptions", columns, frozen=True)
+    made = make_dataclass("PlanOptions", columns, frozen=True)
+    made.__module__ = __name__  # cyclopts takes a class of the module `types` for one of Python's own
+    return made
 
 
 def _type(kind: str) -> Any:

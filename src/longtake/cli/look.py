@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from longtake.cli import flags
 from longtake.cli.picture import Panel, panels
+from longtake.plan import Window
 from longtake.settings import SettingsError, default_threads
 
 GOOD, BAD, MAYBE = "[green]ok[/]", "[red]no[/]", "[yellow]--[/]"
@@ -37,14 +39,14 @@ def plans() -> int:
 
 
 def show_plan(
-    name: str, options: dict[str, Any], frames: int, stride: int, view: int, windows: int, png: Path | None
+    name: str, options: dict[str, Any], frames: int, stride: int, view: int, windows: int | None, png: Path | None
 ) -> int:
     """Draw a strategy in the terminal or into a file."""
     from longtake.cli.terminal import draw
     from longtake.plan import Limits, cost
     from longtake.plans import PLANS, plan
 
-    if frames < 1 or stride < 1 or view < 2 or windows < 1:
+    if min(frames, stride, view - 1, windows or 1) < 1:
         raise SettingsError("frames, stride and windows must be at least 1, and view at least 2")
     beside = PLANS[name].defaults.get("beside", False)
     limits = Limits(view, context="beside" if beside else "in place")
@@ -52,7 +54,8 @@ def show_plan(
     if single:
         frames = min(frames, 1 + stride * (view - 1))
     strategy = plan(name, **options)
-    found = list(panels(strategy.windows(frames, stride, limits), stride, windows))
+    count = windows or _screenful(strategy.windows(frames, stride, limits))
+    found = list(panels(strategy.windows(frames, stride, limits), stride, count))
     total = cost(strategy.windows(frames, stride, limits))
     console = Console(highlight=False)
     if png:
@@ -62,6 +65,16 @@ def show_plan(
     for line in draw(found, stride, console):
         console.print(line, no_wrap=True, overflow="crop")
     return 0
+
+
+def _screenful(windows: Iterable[Window]) -> int:
+    """How many windows make about 40 rows, three at least."""
+    rows = 0
+    for count, window in enumerate(windows, 1):
+        rows += window.calls
+        if rows >= 40 and count >= 3:
+            return count
+    return max(1, count)
 
 
 def _draw_png(found: list[Panel], stride: int, title: str, path: Path, console: Console) -> int:
