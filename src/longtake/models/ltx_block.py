@@ -127,10 +127,10 @@ class Attention(nn.Module):
     def cross(self, x_BFSD: Tensor, texts: Sequence[TextMemory], index: int, scenes: Sequence[tuple]) -> Tensor:
         """Every stretch of frames attends to its own text."""
         q_BFSNE = self._split(self.norm_q(self.to_q(x_BFSD)))
-        told = [
-            attend(q_BFSNE[:, start:stop].flatten(1, 2), *texts[scene].layers[index], texts[scene].seen)
-            for scene, start, stop in scenes
-        ]
+        told = []
+        for scene, start, stop in scenes:
+            k, v = texts[scene].layers[index]
+            told.append(attend(q_BFSNE[:, start:stop].flatten(1, 2), k, v, texts[scene].seen))
         return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
 
     def among(self, x_BFSD: Tensor, rope: Tensor) -> Tensor:
@@ -155,15 +155,26 @@ class TanhGelu(nn.Module):
         return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
 
 
+class Projection(nn.Module):
+    """A linear layer under the name diffusers gives it."""
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.proj = nn.Linear(dim, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
 class FeedForward(nn.Module):
     """Linear, GELU, linear."""
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.net = nn.ModuleList([nn.ModuleDict({"proj": nn.Linear(dim, hidden)}), TanhGelu(), nn.Linear(hidden, dim)])
+        self.net = nn.Sequential(Projection(dim, hidden), TanhGelu(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[1](self.net[0]["proj"](x)))
+        return self.net(x)
 
 
 class Block(nn.Module):

@@ -42,7 +42,7 @@ def network(file: Path) -> LTXConfig:
     """
     tensors, about = entries(file, NETWORK), metadata(file)
     told = about.get("transformer", {})
-    fixed = dict(timestep_scale_multiplier=1000, positional_embedding_theta=10000.0)
+    fixed: dict[str, Any] = dict(timestep_scale_multiplier=1000, positional_embedding_theta=10000.0)
     fixed |= dict(positional_embedding_max_pos=[20, 2048, 2048])
     for name, value in fixed.items():
         if told.get(name, value) != value:
