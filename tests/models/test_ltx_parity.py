@@ -1,0 +1,124 @@
+"""Latents after every model call, against diffusers' LTX pipelines with equal weights and recorded noise."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import longtake.engine as engine
+from longtake.models.base import Model
+from longtake.models.ltx import LTXTransformer, tiny
+from longtake.models.ltx_codec import LTXCodec
+from longtake.models.ltx_codec_config import tiny as tiny_codec
+from longtake.models.ltx_session import LTXSession
+from longtake.noise import Recorded, token_shift
+from longtake.plan import Limits
+from longtake.plans import plan
+from longtake.script import Script
+from tests.models.oracles import apart, rand, shuffled, twin
+
+LATENT, FRAMES, STEPS, GUIDANCE = 4, 33, 6, 3.0
+LATENTS = 1 + (FRAMES - 1) // 8
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Networks without and with the causal time fix, a codec, and two prompts with padding."""
+    torch.manual_seed(0)
+    nets = {fix: shuffled(LTXTransformer(tiny(causal_temporal_positioning=fix))) for fix in (False, True)}
+    texts = torch.cat([rand(1, 7, 10, seed=3), rand(1, 7, 10, seed=4)])
+    texts[0, 5:], texts[1, 3:] = 0, 0
+    return nets, shuffled(LTXCodec(tiny_codec())), texts
+
+
+def their_run(pipeline: str, net, codec, texts, scheduler: dict, monkeypatch, **options):
+    """-> (packed latents after every call, the noise they began with)"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import diffusers
+
+        module = __import__(f"diffusers.pipelines.ltx.{pipeline}", fromlist=["x"])
+        kind = {"pipeline_ltx": "LTXPipeline", "pipeline_ltx_condition": "LTXConditionPipeline"}[pipeline]
+        steps = diffusers.FlowMatchEulerDiscreteScheduler(**scheduler)
+        theirs = twin(diffusers.LTXVideoTransformer3DModel, net)
+        vae = twin(diffusers.AutoencoderKLLTXVideo, codec)
+        vae.spatial_compression_ratio = vae.temporal_compression_ratio = 8
+        pipe = getattr(diffusers, kind)(steps, vae, None, None, theirs)
+    pipe.set_progress_bar_config(disable=True)
+    rows, starts = [], []
+
+    def start(shape, generator=None, device=None, dtype=None):
+        starts.append(torch.randn(shape, generator=torch.Generator().manual_seed(len(starts)), dtype=dtype))
+        return starts[-1].clone()
+
+    monkeypatch.setattr(module, "randn_tensor", start)
+    if "video" in options:
+        monkeypatch.setattr(module, "retrieve_latents", lambda encoded, generator=None: encoded.latent_dist.mode())
+        monkeypatch.setattr(pipe.video_processor, "preprocess_video", lambda video, height, width: video)
+    mask = texts.ne(0).any(-1).long()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe(
+            prompt_embeds=texts[:1], prompt_attention_mask=mask[:1], negative_prompt_embeds=texts[1:],
+            negative_prompt_attention_mask=mask[1:], height=8 * LATENT, width=8 * LATENT, num_frames=FRAMES,
+            frame_rate=24, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent",
+            callback_on_step_end=lambda pipe, i, t, found: rows.append(found["latents"].clone()) or {}, **options,
+        )  # fmt: skip
+    return [row.transpose(1, 2).unflatten(2, (LATENTS, LATENT, LATENT)) for row in rows], starts[0]
+
+
+def our_run(net, codec, texts, noise, monkeypatch, grid, shift, video=None):
+    """-> latents after every model call"""
+    model = Model(
+        name="tiny", family="ltx", limits=Limits(view=LATENTS), session=lambda: LTXSession(net), codec=codec,
+        text=SimpleNamespace(encode=lambda prompts: torch.cat([texts[:1] if p == "prompt" else texts[1:] for p in prompts])),
+        fps=24.0, size=(8 * LATENT, 8 * LATENT), guidance=GUIDANCE,
+    )  # fmt: skip
+    table = {("start", 0, f, 0, 0): noise[:, :, f] for f in range(LATENTS)}
+    calls, inner = [], engine.denoise
+
+    def recording(*args, **kwargs):
+        for x, past in inner(*args, **kwargs):
+            calls.append(x)
+            yield x, past
+
+    monkeypatch.setattr(engine, "denoise", recording)
+    strategy = plan("clip", steps=STEPS, grid=grid, shift=shift)
+    script = Script.of("prompt", 24, FRAMES / 24)
+    rollout = engine.Rollout(model, script, strategy, noise=Recorded(table), start=video)
+    made = sum(e.video.shape[2] for e in rollout.run() if isinstance(e, engine.Frames))
+    return calls, made
+
+
+def test_latents_equal_those_of_the_pipeline(parts, monkeypatch):
+    """0.9.0: plain positions, levels shifted by the number of tokens and stretched to 0.1."""
+    nets, codec, texts = parts
+    scheduler = dict(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )  # fmt: skip
+    rows, noise = their_run("pipeline_ltx", nets[False], codec, texts, scheduler, monkeypatch)
+    noise = noise if noise.ndim == 5 else noise.transpose(1, 2).unflatten(2, (LATENTS, LATENT, LATENT))
+    shift = token_shift(LATENTS * LATENT**2)
+    calls, made = our_run(nets[False], codec, texts, noise, monkeypatch, "terminal", shift)
+    assert made == FRAMES and len(calls) == len(rows) == STEPS
+    assert all(apart(theirs, ours) < 1e-4 for theirs, ours in zip(rows, calls))
+
+
+@pytest.mark.parametrize("known", [0, 1, 9, 17])
+def test_latents_equal_those_of_the_condition_pipeline(parts, monkeypatch, known):
+    """0.9.5: causal positions, linear-quadratic levels, the first frames given and held at level 0."""
+    nets, codec, texts = parts
+    video = rand(1, 3, known, 8 * LATENT, 8 * LATENT, seed=8).tanh() if known else None
+    options = dict(video=video, image_cond_noise_scale=0.0) if known else {}
+    rows, noise = their_run("pipeline_ltx_condition", nets[True], codec, texts, {}, monkeypatch, **options)
+    calls, made = our_run(nets[True], codec, texts, noise, monkeypatch, "quadratic", 1.0, video)
+    assert made == FRAMES and len(calls) == len(rows) == STEPS
+    assert all(apart(theirs, ours) < 1e-4 for theirs, ours in zip(rows, calls))
+    if known:
+        held = 1 + (known - 1) // 8
+        assert all(torch.equal(ours[:, :, :held], calls[0][:, :, :held]) for ours in calls)
+        assert apart(codec.encode(video), calls[0][:, :, :held]) < 1e-5
