@@ -203,6 +203,14 @@ def eyes(net: ClipVision) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous().clone() for name, tensor in theirs.items()}
 
 
+def session(model):
+    """A session of the network itself, out of whatever is wrapped around it."""
+    made = model.session()
+    while hasattr(made, "session"):
+        made = made.session
+    return made
+
+
 def blank(file: Path, shapes: dict[str, tuple[int, ...]], dtype: str = "BF16", width: int = 2) -> Path:
     """A safetensors file of real size that takes no room on the disk: a true header, and a hole for the tensors."""
     header, at = {}, 0

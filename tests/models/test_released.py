@@ -52,7 +52,7 @@ def test_every_layout_is_the_same_model(made, paths, layout, kind):
     net, text = made[kind].net, made[kind].text
     for ours, theirs in ((model.codec, made[kind].codec), (model.text.encoder, text)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    session = model.session()
+    session = released.session(model)
     assert all(torch.equal(a, b) for a, b in zip(session.net.parameters(), net.parameters(), strict=True))
     assert session.whole_timesteps and session.net.config.inject_sample_info == (kind == "df")
     if kind == "i2v":
@@ -95,7 +95,7 @@ def test_a_t2v_checkpoint_is_refused_diffusion_forcing(paths):
 
 def test_dtypes(paths):
     model = load(paths["diffusers", "i2v"], dtype=torch.bfloat16)
-    session = model.session()
+    session = released.session(model)
     assert {p.dtype for p in session.net.parameters()} == {p.dtype for p in model.text.encoder.parameters()}
     assert {p.dtype for p in session.net.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.codec.parameters()} | {p.dtype for p in session.tell.eyes.parameters()} == {

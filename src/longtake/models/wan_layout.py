@@ -174,7 +174,7 @@ def _agreed(found: Layout) -> Layout:
                 f"{found.path} is no {found.preset.name}: {wrong[0]} is {getattr(config, wrong[0])}, "
                 f"not {found.preset.network[wrong[0]]}"
             )
-    kinds = {p.kind for p in fitting(_shape(config))}
+    kinds = {p.kind for p in fitting(shape(config))}
     only = kinds.pop() if len(kinds) == 1 else None
     return replace(found, kind=said["its preset"] or said["its description"] or shaped or only)
 
@@ -264,18 +264,18 @@ def settings(found: Layout) -> Preset | None:
     """The preset whose kind and shape the checkpoint has: the one that was named, else the first that fits."""
     if found.preset is not None or found.kind is None:
         return found.preset
-    return next(iter(fitting(_shape(network(found)), found.kind, found.brand)), None)
+    return next(iter(fitting(shape(network(found)), found.kind, found.brand)), None)
 
 
 def undecided(found: Layout) -> str:
     """What to say of a checkpoint whose files do not tell its kind."""
-    fit = [p.name for p in fitting(_shape(network(found)))] or list(PRESETS)
+    fit = [p.name for p in fitting(shape(network(found)))] or list(PRESETS)
     return (
         f"{found.path} does not say whether it is made for diffusion forcing or for text to video, which have the same "
         f"shapes: name its preset, as in --model PRESET={found.path} ({brief(fit, 20)})"
     )
 
 
-def _shape(config: WanConfig) -> dict[str, Any]:
+def shape(config: WanConfig) -> dict[str, Any]:
     """What a checkpoint fixes of a network."""
     return {f.name: getattr(config, f.name) for f in fields(WanConfig) if f.name not in ("view", "block", "causal")}
