@@ -68,7 +68,7 @@ DAMAGE = {
     "playlist": (lambda f: (f / "index.m3u8").write_text("x"), "index.m3u8 is not what the journal says"),
     "video": (lambda f: flip(f / "video.mp4"), "video.mp4 was altered"),
     "no video": (lambda f: (f / "video.mp4").unlink(), "video.mp4 is missing"),
-    "snapshot": (lambda f: flip(next((f / "snapshots").glob("*.safetensors"))), "1 are damaged"),
+    "snapshot": (lambda f: flip(next((f / "snapshots").glob("*.safetensors"))), "1 damaged, which will not be used"),
     "journal": (
         lambda f: flip(f / "journal.jsonl", (f / "journal.jsonl").read_bytes().index(b"\n{") + 1),
         "damaged at line 2",

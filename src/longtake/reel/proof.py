@@ -58,8 +58,8 @@ def _segments(layout: Layout, manifest: Manifest, count: int, hurt: list[int]) -
     for entry in journal.segments(layout.journal):
         entries = (entries[0] + entry.frames, entries[1] + entry.bytes)
     seconds = float(entries[0] / manifest.fps)
-    found = f"{count} segments, {entries[0]} frames, {seconds:.1f} s, {entries[1]:,} bytes"
-    yield Finding(not hurt, f"{found}: " + (f"{len(hurt)} are damaged" if hurt else "every SHA-256 is right"))
+    found = f"{_some(count, 'segment')}, {_some(entries[0], 'frame')}, {seconds:.1f} s, {entries[1]:,} bytes"
+    yield Finding(not hurt, f"{found}: " + (f"{len(hurt)} damaged" if hurt else "every SHA-256 is right"))
     for index in hurt[:NAMED]:
         path = layout.segment(index)
         what = "was altered" if path.exists() else "is missing"
@@ -71,7 +71,7 @@ def _segments(layout: Layout, manifest: Manifest, count: int, hurt: list[int]) -
 def _playlist(layout: Layout, manifest: Manifest, count: int) -> Finding:
     fine = playlist.matches(layout, manifest)
     text = (
-        f"lists these {count} segments"
+        f"lists {_some(count, 'segment')}, as journalled"
         if fine
         else f"is not what the journal says: {disk.resume(layout.folder)} mends it"
     )
@@ -82,8 +82,8 @@ def _snapshots(layout: Layout) -> Iterator[Finding]:
     have = snapshot.saved(layout.snapshots)
     bad = [one for one in have if not snapshot.whole(layout.snapshots, one)]
     if have:
-        text = f"{len(have)} snapshots, the last after frame {have[-1].frames}"
-        yield Finding(not bad, f"{text}: " + (f"{len(bad)} are damaged and will not be used" if bad else "all whole"))
+        text = f"{_some(len(have), 'snapshot')}, the last after frame {have[-1].frames}"
+        yield Finding(not bad, f"{text}: " + (f"{len(bad)} damaged, which will not be used" if bad else "all whole"))
 
 
 def _video(layout: Layout) -> Iterator[Finding]:
@@ -113,3 +113,7 @@ def _remade(layout: Layout, manifest: Manifest, make: MakeRollout, index: int, c
     if disk.digest(made.media) == entry.written:
         return Finding(True, f"{what}: the same {entry.bytes:,} bytes, SHA-256 {entry.sha256}")
     return Finding(False, f"{what}: different bytes ({len(made.media):,}, recorded {entry.bytes:,})")
+
+
+def _some(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")
