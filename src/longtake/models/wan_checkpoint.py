@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 
 from longtake.models import clip, wan_layout, weights
 from longtake.models.base import Model, TextEncoder
+from longtake.models.lora_scene import adaptable
 from longtake.models.presets import Kind, Preset, fitting
 from longtake.models.text import T5Encoder, WordText
 from longtake.models.umt5 import UmT5Text, read_tokenizer
@@ -19,6 +20,7 @@ from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.models.wan_image import Teller
 from longtake.models.wan_layout import NAMES, Layout, Part, find
+from longtake.models.wan_lora import SPELLING
 from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 
@@ -43,10 +45,11 @@ def open_folder(
     codec_config = wan_layout.codec(found)
     codec = _part(found, "vae", WanCodec, codec_config, torch.float32, device)
     text = _text(found, torch.float32 if own else dtype, device)
-    return Model(
+    net = _part(found, "transformer", WanTransformer, config, dtype, device)
+    model = Model(
         family="wan",
         limits=limits(found, config),
-        session=_session(found, config, codec, dtype, device),
+        session=_session(found, net, codec, device),
         codec=codec,
         text=text,
         digest=weights.digest(_files(found)),
@@ -55,6 +58,7 @@ def open_folder(
         device=device,
         **defaults,
     )
+    return adaptable(model, net, SPELLING)
 
 
 def limits(found: Layout, config: WanConfig) -> Limits:
@@ -114,10 +118,7 @@ def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.d
     return weights.assign(make, config, weights.read(found.parts[part], NAMES[part]), dtype, device)
 
 
-def _session(
-    found: Layout, config: WanConfig, codec: WanCodec, dtype: torch.dtype, device: str
-) -> Callable[[], WanSession]:
-    net = _part(found, "transformer", WanTransformer, config, dtype, device)
+def _session(found: Layout, net: WanTransformer, codec: WanCodec, device: str) -> Callable[[], WanSession]:
     whole = bool(found.about.get("whole_timesteps", not found.about))
     tell = None
     if found.kind == "i2v":
