@@ -31,6 +31,7 @@ def generate(
     endless: bool = False,
     output: Output = None,
     model: str = "pocket",
+    offline: bool = False,
     plan: str | None = None,
     seed: int = 0,
     fps: float | None = None,
@@ -51,7 +52,9 @@ def generate(
         seconds: Length of the video (default: 10 for a prompt; that of the script).
         endless: Go on until Ctrl-C; everything made so far stays watchable.
         output: Folder for video.mp4, its segments and all that is needed to resume (default: out/ and the prompt).
-        model: A built-in model, a world, or the folder of a checkpoint. `longtake models` lists them.
+        model: A built-in model, a world, the folder of a checkpoint (or PRESET=FOLDER), a released checkpoint by name, or
+            an id of the hub. `longtake models` lists them.
+        offline: Download nothing.
         plan: The strategy for long video (default: what suits the model). `longtake plan` lists them.
         seed: Equal seeds make equal videos.
         fps: Frames per second, if the model can make others than its own.
@@ -73,6 +76,7 @@ def generate(
         threads=threads,
         allow=tuple(allow or ()),
         dry_run=dry_run,
+        offline=offline,
         json=format == "json",
     )
 
@@ -145,6 +149,33 @@ def models() -> int:
     from longtake.cli.look import models
 
     return models()
+
+
+@app.command
+def inspect(path: Path, /, *, preset: str | None = None, format: Format = "text") -> int:
+    """Say what a checkpoint is, from the headers of its files: kind, sizes, what is missing, what does not fit.
+
+    Args:
+        path: A folder (diffusers, SkyReels-V2 or Wan), a safetensors file, or a .toml list of files.
+        preset: Which released checkpoint it is, where the files do not say.
+        format: json prints the report as one object.
+    """
+    from longtake.cli.weights import inspect
+
+    return inspect(path, preset, format == "json")
+
+
+@app.command
+def convert(path: Path, out: Path | None = None, /) -> int:
+    """Turn the .pth files of a published checkpoint into safetensors, and print their SHA-256. Nothing in them is run.
+
+    Args:
+        path: A .pth file, or a folder with some.
+        out: The file to make, or the folder for it (default: beside the original).
+    """
+    from longtake.cli.weights import convert
+
+    return convert(path, out)
 
 
 @app.command

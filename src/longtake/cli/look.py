@@ -89,6 +89,7 @@ def models() -> int:
     """List the built-in models and worlds."""
     import json
 
+    from longtake.cli.weights import released
     from longtake.models import WORLDS, builtin
 
     table = Table(box=None, pad_edge=False)
@@ -112,7 +113,9 @@ def models() -> int:
         table.add_row(f"[bold]{name}[/]", f"a world with known answers: {worlds[name]}", "16 x 16", "24", "sliding")
     console = Console(highlight=False)
     console.print(table)
-    console.print("\n[dim]or the folder of a checkpoint: longtake generate --model FOLDER[/]")
+    console.print()
+    console.print(released())
+    console.print("\n[dim]or the folder of a checkpoint: longtake generate --model FOLDER; longtake inspect FOLDER[/]")
     return 0
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from longtake.cli import flags
 from longtake.cli.preview import Calibration, calibrate, preview
 from longtake.cli.progress import Json, Lines, Live, Watcher
+from longtake.cli.weights import announce
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.reel import Stopped, claim, describe, manifest_of, publish_so_far, record, repair, stoppable
@@ -73,13 +74,20 @@ class Request:
 
 
 def generate(
-    request: Request, output: Path | None, *, threads: int | None, allow: tuple[str, ...], dry_run: bool, json: bool
+    request: Request,
+    output: Path | None,
+    *,
+    threads: int | None,
+    allow: tuple[str, ...],
+    dry_run: bool,
+    json: bool,
+    offline: bool = False,
 ) -> int:
     """Show the plan, then make the video."""
     if threads is not None and threads < 1:
         raise SettingsError(f"--threads must be at least 1, not {threads}")
     torch.set_num_threads(threads or default_threads())
-    model = load(request.model)
+    model = load(request.model, offline=offline, announce=announce)
     settings = request.settings(model)
     folder = output or request.folder
     if not dry_run:
