@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from longtake.engine import Rollout, generate
     from longtake.models import load
     from longtake.plan import PlanError
-    from longtake.plans import PLANS, plan
+    from longtake.plans import PLANS
+    from longtake.plans import plan as strategy
     from longtake.script import Scene, Script, ScriptError
 
 __version__ = "0.1.0"
@@ -19,7 +20,7 @@ _HOME = {
     "load": "models",
     "PlanError": "plan",
     "PLANS": "plans",
-    "plan": "plans",
+    "strategy": "plans:plan",
     "Scene": "script",
     "Script": "script",
     "ScriptError": "script",
@@ -30,5 +31,6 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import longtake` is instant."""
     if name in _HOME:
-        return getattr(import_module(f"longtake.{_HOME[name]}"), name)
+        module, _, own = _HOME[name].partition(":")
+        return getattr(import_module(f"longtake.{module}"), own or name)
     raise AttributeError(f"module 'longtake' has no attribute {name!r}")

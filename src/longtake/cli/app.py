@@ -66,12 +66,13 @@ def generate(
         dry_run: Show the plan and its cost, make nothing.
         format: json prints one event per line.
     """
+    chosen = flags.given(options)
+    if plan is not None:
+        flags.known(plan, chosen)
     from longtake.cli.make import Request, generate
 
     return generate(
-        Request(
-            prompt, script, seconds, endless, model, plan, flags.given(options), seed, fps, guidance, negative, solver
-        ),
+        Request(prompt, script, seconds, endless, model, plan, chosen, seed, fps, guidance, negative, solver),
         output,
         threads=threads,
         allow=tuple(allow or ()),

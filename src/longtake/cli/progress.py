@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from longtake.cli.preview import Calibration, duration
-from longtake.engine import Began, Called, Frames
+from longtake.engine import Began, Called, Ended, Frames
 from longtake.reel import Done, Event, Opened, Published, Segment, Snapshot
 from longtake.settings import Settings
 
@@ -184,6 +184,7 @@ def _plain(event: Any) -> dict[str, Any]:
 FACTS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Began: lambda e: {"window": e.index, "calls": e.window.calls, "latents": len(e.window.frames), "frames": e.frames},
     Called: _plain,
+    Ended: _plain,
     Frames: lambda e: {"first": e.first, "frames": e.video.shape[2]},
     Opened: _plain,
     Segment: _plain,
