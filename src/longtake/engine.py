@@ -106,7 +106,8 @@ class Take:
 class Rollout:
     """A video in the making: iterate over `run()`; `state()` after an Ended event is all that is needed to go on.
 
-    frames are those of the script; None makes video without end. guidance 1 calls the model once per step.
+    frames are those of the script; None makes video without end. guidance 1 calls the model once per step. fps: the
+    rate that the model is told, by default its own.
     start: frames (B 3 T H W) in [-1, 1] with which the video begins; T is 1 + stride * k. extend: they are the end of
     a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
     """
@@ -123,11 +124,13 @@ class Rollout:
         solver: str = "euler",
         noise: Noise | None = None,
         batched: bool = True,
+        fps: float | None = None,
         start: Tensor | None = None,
         extend: bool = False,
         end: Tensor | None = None,
     ):
         self.model, self.script, self.plan = model, script, plan
+        self.fps = model.fps if fps is None else fps
         _check_loras(model, script)
         self.guidance = model.guidance if guidance is None else guidance
         self.negative = model.negative if negative is None else negative
@@ -275,7 +278,7 @@ class Rollout:
         prompts = list(dict.fromkeys(_prompt(scene) for scene in scenes))
         texts = {prompt: self._text(prompt) for prompt in prompts}
         self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
-        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.model.fps, now.lora)
+        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.fps, now.lora)
 
     def _text(self, prompt: str) -> Text:
         if prompt not in self.texts:
@@ -350,7 +353,7 @@ def generate(
             f"{model.name} makes {', '.join(f'{r:g}' for r in model.rates)} frames per second, not {fps:g}"
         )
     script = Script.of(script, fps or model.fps, seconds, endless)
-    rollout = Rollout(model, script, plan, seeds=(seed,), guidance=guidance, negative=negative, solver=solver)
+    rollout = Rollout(model, script, plan, seeds=(seed,), guidance=guidance, negative=negative, solver=solver, fps=fps)
     for event in rollout.run():
         if isinstance(event, Frames):
             yield event.frames[0]

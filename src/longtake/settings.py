@@ -95,6 +95,7 @@ class Settings:
             guidance=self.guidance,
             negative=self.negative,
             solver=self.solver,
+            fps=self.fps,
         )
 
     @property

@@ -2,12 +2,16 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from tokenizers.processors import TemplateProcessing
 
 from longtake import engine
 from longtake.engine import Ended, Frames, Rollout
@@ -16,13 +20,15 @@ from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, tiny, tiny_old
+from longtake.models.text import T5Config, T5Encoder
 from longtake.models.weights import WeightsError, rename
 from longtake.noise import token_shift
 from longtake.plan import PlanError
 from longtake.plans import plan
 from longtake.script import Script
+from longtake.settings import Settings
 from tests.checkpoints import random_ltx
-from tests.models.oracles import apart, oracle
+from tests.models.oracles import apart, oracle, shuffled
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +155,20 @@ def test_a_plan_never_goes_past_twenty_seconds(tmp_path):
         video(slow, "clip", 200, window=201)
 
 
+@pytest.mark.parametrize("how", ["generate", "settings"])
+def test_the_network_is_told_the_rate_that_was_asked_for(models, monkeypatch, how):
+    told = []
+    monkeypatch.setattr(
+        LTXConfig, "frames", lambda self, at, fps, run=LTXConfig.frames: told.append(fps) or run(self, at, fps)
+    )
+    if how == "generate":
+        list(engine.generate(models[True], "a", "clip", seconds=1, fps=12, steps=1))
+    else:
+        settings = Settings.resolve(models[True], "a", seconds=1, fps=12, plan="clip", options={"steps": 1})
+        list(settings.rollout(models[True]).run())
+    assert set(told) == {12}
+
+
 # ---------------------------------------------------------------- folders
 def test_a_released_folder_has_published_settings(tmp_path):
     for grown in (False, True):
@@ -210,6 +230,35 @@ def test_a_folder_without_a_tokenizer_says_what_to_do(tmp_path):
 def test_the_text_encoder_hides_padding(models):
     embedding = models[True].text.encode(["a red ball"])
     assert embedding[0, :3].abs().sum(-1).min() > 0 and not embedding[0, 3:].any()
+
+
+def test_an_open_vocabulary_has_256_tokens_and_equals_t5(tmp_path):
+    """T5 with its attention mask, as the official pipeline calls it; words after the mask are zero, so unseen."""
+    folder = random_ltx(tmp_path / "m")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -1.0) for c in "▁abdelru")]
+    tokenizer = Tokenizer(Unigram(pieces, 2))
+    tokenizer.pre_tokenizer = Metaspace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    words = T5Config(len(pieces), d_model=10, d_kv=4, d_ff=16, num_layers=2, num_heads=2, model_type="t5")
+    ours = shuffled(T5Encoder(words))
+    save_file(ours.state_dict(), folder / "text_encoder" / "model.safetensors")
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(asdict(words)))
+    model = open_folder(folder)
+    prompts = ["a red ball", "a"]
+    got = model.text.encode(prompts)
+    found = tokenizer.encode_batch(prompts)
+    lengths = [len(text.ids) for text in found]
+    assert got.shape == (2, 256, 10) and got.ne(0).any(-1).sum(1).tolist() == lengths == [12, 3]
+    told = {k: v for k, v in asdict(words).items() if k != "model_type"} | {"tie_word_embeddings": False}
+    theirs = oracle("transformers", "T5EncoderModel")(oracle("transformers", "T5Config")(**told)).eval()
+    theirs.load_state_dict(ours.state_dict() | {"encoder.embed_tokens.weight": ours.shared.weight})
+    ids = torch.zeros(2, 256, dtype=torch.long)
+    for row, text in zip(ids, found):
+        row[: len(text.ids)] = torch.tensor(text.ids)
+    mask = torch.arange(256) < torch.tensor(lengths)[:, None]
+    want = theirs(ids, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+    assert apart(want, got) < 1e-5
 
 
 # ---------------------------------------------------------------- official files
