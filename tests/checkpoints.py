@@ -19,16 +19,16 @@ WORDS = ["<pad>", "<unk>", "a", "red", "blue", "ball", "drifts", "over", "the", 
 
 
 def random_wan(
-    folder: Path, causal: bool = False, view: int = 9, block: int = 1, size: int = 16, seed: int = 0
+    folder: Path, causal: bool = False, view: int = 9, block: int = 1, size: int = 16, seed: int = 0, net=(), codec=()
 ) -> Path:
-    """A Wan checkpoint: 2 layers, codec of stride 4 and scale 4, a vocabulary of ten words."""
+    """A Wan checkpoint: 2 layers, codec of stride 4 and scale 4, a vocabulary of ten words; net, codec: other shapes."""
     torch.manual_seed(seed)
-    config = wan.tiny(causal=causal, view=view, block=block)
-    net = wan.WanTransformer(config)
-    wan.initialise(net)
-    torch.nn.init.normal_(net.proj_out.weight, std=0.2)
-    weights.save(net, config, folder / "transformer", kind="SkyReelsV2Transformer3DModel")
-    codec_config = wan_codec.tiny(z_dim=config.in_channels, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)
+    config = wan.tiny(causal=causal, view=view, block=block, **dict(net))
+    made = wan.WanTransformer(config)
+    wan.initialise(made)
+    torch.nn.init.normal_(made.proj_out.weight, std=0.2)
+    weights.save(made, config, folder / "transformer", kind="SkyReelsV2Transformer3DModel")
+    codec_config = wan_codec.tiny(z_dim=4, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4, **dict(codec))
     weights.save(wan_codec.WanCodec(codec_config), codec_config, folder / "vae", kind="AutoencoderKLWan")
     random_text(folder, config.text_dim)
     about = dict(name="tiny", family="wan", fps=24, size=[size, size], guidance=2.0, sampling={"steps": 3})

@@ -11,11 +11,21 @@ LAYERS = [
     {"plan", "script", "media"},
     {"plans", "tape", "guide", "models", "outlet"},
     {"engine"},
-    {"reel", "train", "eval", "world", "settings"},
+    {"reel", "train", "eval", "world", "settings", "pipelines"},
     {"cli", "studio"},
 ]
 PLACES = {"models.base": 1, "world": 2}
-FAMILIES = {"wan", "wan_codec", "wan_session", "wan_image", "wan_layout", "wan_checkpoint", "clock", "gauss"}
+FAMILIES = {
+    "wan",
+    "wan_codec",
+    "wan_session",
+    "wan_image",
+    "wan_layout",
+    "wan_parts",
+    "wan_checkpoint",
+    "clock",
+    "gauss",
+}
 FAMILIES |= {"wan_lora"}
 FAMILIES |= {"ltx", "ltx_block", "ltx_session", "ltx_codec", "ltx_codec_config", "ltx_codec_layers"}
 FAMILIES |= {"ltx_checkpoint", "ltx_original"}

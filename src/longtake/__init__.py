@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from longtake.engine import Rollout, generate
     from longtake.models import load
+    from longtake.pipelines import SkyReelsV2Pipeline
     from longtake.plan import PlanError
     from longtake.plans import PLANS
     from longtake.plans import plan as strategy
@@ -23,6 +24,7 @@ _HOME = {
     "strategy": "plans:plan",
     "Scene": "script",
     "Script": "script",
+    "SkyReelsV2Pipeline": "pipelines",
     "ScriptError": "script",
 }
 __all__ = sorted(_HOME)

@@ -1,0 +1,174 @@
+"""SkyReels-V2 by the names of its own command line: a call like diffusers', on longtake's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from longtake.engine import Frames, Rollout
+from longtake.models import load
+from longtake.models.base import Model
+from longtake.plan import PlanError
+from longtake.plans import plan
+from longtake.script import Scene, Script
+
+if TYPE_CHECKING:
+    from longtake.plans import Plan
+
+Picture = Tensor | np.ndarray | Image.Image | str | Path
+
+# ids that people write, and the released checkpoint that they mean
+MEANT = {
+    "SkyworkAI/SkyReels-V2-540p": "skyreels-v2-df-14b-540p",
+    "SkyworkAI/SkyReels-V2-720p": "skyreels-v2-df-14b-720p",
+    "SkyworkAI/SkyReels-V2-1.3B-540p": "skyreels-v2-df-1.3b-540p",
+}
+
+
+@dataclass(frozen=True)
+class SkyReelsV2Output:
+    """frames: uint8 (num_frames, height, width, 3)."""
+
+    frames: Tensor
+
+
+class SkyReelsV2Pipeline:
+    """Text to video, image to video, first and last frame, and extension, of any length.
+
+    `from_pretrained` takes what `longtake.load` takes: a preset, a folder, an id of the hub.
+    """
+
+    def __init__(self, model: Model):
+        self.model = model
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> SkyReelsV2Pipeline:
+        """Open a checkpoint. ModelError, WeightsError or HubError, all ValueError, say what to do."""
+        return cls(load(MEANT.get(str(name), name), **options))
+
+    def __call__(self, prompt: str | Sequence[str], **options: Any) -> SkyReelsV2Output:
+        """All frames of a video at once; the options are those of `stream`."""
+        return SkyReelsV2Output(torch.cat(list(self.stream(prompt, **options))))
+
+    def stream(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_frames: int = 97,
+        base_num_frames: int | None = None,
+        overlap_history: int = 17,
+        addnoise_condition: float = 20,
+        ar_step: int = 0,
+        causal_block_size: int = 1,
+        fps: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        shift: float | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        image: Picture | None = None,
+        last_image: Picture | None = None,
+        video: Tensor | None = None,
+        seed: int = 0,
+        solver: str | None = None,
+        hand: Literal["pixels", "tape"] = "pixels",
+        seam: Literal["old", "blend"] = "old",
+    ) -> Iterator[Tensor]:
+        """Frames uint8 (T, H, W, 3) as they are made, exactly num_frames in all.
+
+        prompt: one, or several that share the length evenly. base_num_frames: of a window (default: the checkpoint's).
+        overlap_history: frames a window knows of the one before. addnoise_condition: noise on them, in thousandths.
+        ar_step, causal_block_size: calls between the starts of two blocks, and latent frames in a block.
+        image, last_image: the first and the last frame. video: frames uint8 (T, H, W, 3) that this one goes on from;
+        its last overlap_history frames are told, and only new frames come out.
+        hand: windows are told of re-encoded pixels, as in the authors' code, or keep the latents, as in diffusers.
+        seam: where windows meet, a cut after the overlap or a cross-fade over it.
+        Errors: PlanError names the nearest settings that work.
+        """
+        size = height or self.model.size[0], width or self.model.size[1]
+        model = replace(self.model, size=self._whole(size))
+        start, extend = self._start(image, video, overlap_history, size)
+        options = dict(
+            window=base_num_frames or self._base(), overlap=overlap_history, context=addnoise_condition / 1000,
+            noise="call", lag=ar_step, block=causal_block_size, hand=hand, keep=seam,
+        )  # fmt: skip
+        own = {name: value for name, value in (("steps", steps), ("shift", shift)) if value is not None}
+        rate = fps or model.fps
+        rollout = Rollout(
+            model,
+            self._script(prompt, num_frames, rate),
+            self._plan({**model.sampling, **options, **own}),
+            seeds=(seed,),
+            guidance=guidance_scale,
+            negative=negative_prompt,
+            solver=solver or model.solver,
+            fps=rate,
+            start=start,
+            extend=extend,
+            end=None if last_image is None else pictures([last_image], size),
+        )
+        for event in rollout.run():
+            if isinstance(event, Frames):
+                yield event.frames[0]
+
+    def _plan(self, options: dict[str, Any]) -> Plan:
+        """The strategy that the kind of checkpoint can run."""
+        if self.model.limits.context == "none":
+            options = {**options, "overlap": 0, "hand": "tape", "context": 0.0, "keep": "old"}
+            return plan("clip", **options)
+        if self.model.limits.context == "beside":
+            return plan("crossclip", **{**options, "context": 0.0})
+        return plan("async" if options["lag"] else "sliding", **options)
+
+    def _script(self, prompt: str | Sequence[str], frames: int, fps: float) -> Script:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        return Script.of([Scene(p) for p in prompts], fps, frames / fps)
+
+    def _base(self) -> int:
+        stride = self.model.codec.stride
+        return 1 + stride * (self.model.limits.view - 1)
+
+    def _start(
+        self, image: Picture | None, video: Tensor | None, overlap: int, size: tuple[int, int]
+    ) -> tuple[Tensor | None, bool]:
+        """The frames to begin with, and whether they were shown before."""
+        if image is not None and video is not None:
+            raise PlanError("a video begins with an image or goes on from a video, not both")
+        if video is None:
+            return (None if image is None else pictures([image], size)), False
+        if len(video) < overlap:
+            raise PlanError(f"the video has {len(video)} frames, fewer than the overlap_history of {overlap}")
+        return pictures(list(video[-overlap:]), size), True
+
+    def _whole(self, size: tuple[int, int]) -> tuple[int, int]:
+        unit = self.model.codec.scale
+        if size[0] % unit or size[1] % unit:
+            near = " x ".join(str(max(unit, round(side / unit) * unit)) for side in size)
+            raise PlanError(f"{size[0]} x {size[1]} pixels are not whole latents of {unit} x {unit}: use {near}")
+        return size
+
+
+def pictures(sources: Sequence[Picture], size: tuple[int, int]) -> Tensor:
+    """Pictures as frames (1 3 T H W) in [-1, 1]; each is scaled to cover the size and cut to its middle."""
+    height, width = size
+    frames = [np.asarray(ImageOps.fit(_image(source), (width, height), Image.Resampling.LANCZOS)) for source in sources]
+    return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def _image(source: Picture) -> Image.Image:
+    if isinstance(source, str | Path):
+        try:
+            return Image.open(source).convert("RGB")
+        except OSError as error:
+            raise PlanError(f"{source} is no picture that can be read: {error}") from error
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    return Image.fromarray(np.asarray(source, dtype=np.uint8)).convert("RGB")

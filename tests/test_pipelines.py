@@ -1,0 +1,133 @@
+"""SkyReels-V2 called by the names of its own command line."""
+
+import pytest
+import torch
+
+from longtake import SkyReelsV2Pipeline, pipelines
+from longtake.models import load
+from longtake.models.presets import PRESETS
+from longtake.plan import PlanError
+from tests.checkpoints import random_wan
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return SkyReelsV2Pipeline.from_pretrained(random_wan(tmp_path_factory.mktemp("tiny") / "m"))
+
+
+SHORT = dict(base_num_frames=33, overlap_history=5, steps=2, seed=4)
+
+
+def test_the_requested_call_runs_as_written(tmp_path, monkeypatch):
+    """250 frames of 544 x 960 in blocks of 4, from a checkpoint whose codec and patches are coarse enough for a test."""
+    coarse = dict(patch_size=8, in_channels=192, out_channels=192)
+    folder = random_wan(tmp_path / "m", view=25, net=dict(patch_size=(1, 17, 30), num_layers=1), codec=coarse)
+    asked = []
+    monkeypatch.setattr(pipelines, "load", lambda name, **options: asked.append(name) or load(folder))
+    pipe = SkyReelsV2Pipeline.from_pretrained("SkyworkAI/SkyReels-V2-540p")
+    frames = 0
+    for part in pipe.stream(
+        "a red ball", num_frames=250, base_num_frames=97, overlap_history=17, addnoise_condition=20, ar_step=5,
+        causal_block_size=4, fps=24, height=544, width=960, steps=30,
+    ):  # fmt: skip
+        assert part.dtype == torch.uint8 and part.shape[1:] == (544, 960, 3)
+        frames += len(part)
+    assert frames == 250
+    assert PRESETS[asked[0]].size == (544, 960) and PRESETS[asked[0]].frames == 97
+
+
+def test_all_at_once_is_what_is_streamed(tiny):
+    out = tiny("a red ball", num_frames=70, **SHORT).frames
+    assert out.shape == (70, 16, 16, 3)
+    assert torch.equal(out, torch.cat(list(tiny.stream("a red ball", num_frames=70, **SHORT))))
+
+
+def test_noise_of_carried_frames_follows_the_seed(tiny):
+    """In the authors' code it is drawn from the global generator, so a seed does not decide the video."""
+    one = tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames
+    torch.manual_seed(999)
+    assert torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames)
+    assert not torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=0, **SHORT).frames)
+    assert not torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=20, **{**SHORT, "seed": 5}).frames)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
+@pytest.mark.parametrize("frames", [29, 50, 77, 121])
+def test_any_length_comes_out_exactly(tiny, options, frames):
+    """121 frames in blocks of 4, a short last window, 377-like remainders: never noise, never another count."""
+    assert len(tiny("a red ball", num_frames=frames, **options, **SHORT).frames) == frames
+
+
+@pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
+def test_an_image_is_the_first_frame_in_every_mode(tiny, options):
+    """The image's latent is the tape's first row, clean and untouched, also under a staircase of blocks."""
+    image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
+    codec = tiny.model.codec
+    told = codec.encode(image.permute(2, 0, 1)[None, :, None].float() / 127.5 - 1)
+    shown = codec.decoder().push(told)
+    expected = ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[0, :, 0].permute(1, 2, 0)
+    frames = tiny("a red ball", num_frames=60, image=image, **options, **SHORT).frames
+    assert len(frames) == 60
+    assert torch.equal(frames[0], expected)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
+@pytest.mark.parametrize("frames", [25, 60])
+def test_a_last_image_changes_the_end_and_adds_no_frame(tiny, options, frames):
+    plain = tiny("a red ball", num_frames=frames, **options, **SHORT).frames
+    image = torch.full((16, 16, 3), 255, dtype=torch.uint8)
+    ended = tiny("a red ball", num_frames=frames, last_image=image, **options, **SHORT).frames
+    assert len(ended) == frames
+    assert not torch.equal(ended[-4:], plain[-4:])
+    if frames == 60:
+        assert torch.equal(ended[:29], plain[:29]), "only the last window sees the end"
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16), (16, 24)])
+@pytest.mark.parametrize("ar_step", [0, 1])
+def test_an_extension_gives_new_frames_only(tiny, size, ar_step):
+    """Portrait and landscape; the overlap is not shown twice."""
+    before = torch.randint(0, 256, (40, *size, 3), dtype=torch.uint8)
+    made = tiny(
+        "a red ball", num_frames=37, video=before, height=size[0], width=size[1], ar_step=ar_step, **SHORT
+    ).frames
+    assert made.shape == (37, *size, 3)
+    other = before.clone()
+    other[-1] = 0
+    again = tiny(
+        "a red ball", num_frames=37, video=other, height=size[0], width=size[1], ar_step=ar_step, **SHORT
+    ).frames
+    assert not torch.equal(made, again), "the new frames follow the old ones"
+
+
+def test_prompts_share_the_length(tiny):
+    both = tiny(["a red ball", "a blue ball"], num_frames=60, **SHORT).frames
+    red = tiny("a red ball", num_frames=60, **SHORT).frames
+    assert torch.equal(both[:33], red[:33])
+    assert not torch.equal(both[40:], red[40:])
+
+
+def test_hand_overs_and_seams_differ_where_they_should(tiny):
+    pixels = tiny("a red ball", num_frames=60, **SHORT).frames
+    for other in (dict(hand="tape"), dict(seam="blend")):
+        frames = tiny("a red ball", num_frames=60, **other, **SHORT).frames
+        assert torch.equal(frames[:28], pixels[:28])
+        assert not torch.equal(frames[28:], pixels[28:])
+
+
+def test_many_steps(tiny):
+    """More than 125 steps end in both public implementations in an assertion."""
+    assert len(tiny("a red ball", num_frames=9, **{**SHORT, "steps": 150}).frames) == 9
+
+
+def test_what_cannot_be_done_is_refused(tiny):
+    for options, message in (
+        (dict(overlap_history=6), "use 5 or 9"),
+        (dict(base_num_frames=41), "use at most 33"),
+        (dict(height=18), "use 16 x 16"),
+        (dict(video=torch.zeros(2, 16, 16, 3, dtype=torch.uint8)), "fewer than the overlap_history"),
+        (dict(image="nowhere.png"), "no picture that can be read"),
+    ):
+        with pytest.raises(PlanError) as error:
+            tiny("a red ball", **{**SHORT, "num_frames": 60, **options})
+        assert message in str(error.value)
