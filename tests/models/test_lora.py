@@ -498,6 +498,11 @@ NAME = "pipe.dit.blocks.0.self_attn.q"
 FAULTS = {
     "half a pair": (lambda t: {k: v for k, v in t.items() if k != f"{NAME}.lora_B.default.weight"}, rf"1 incomplete: {NAME}.lora_A"),
     "a lone alpha": (lambda t: t | {"diffusion_model.blocks.0.cross_attn.norm_q.alpha": torch.ones(())}, r"1 incomplete: \S+norm_q.alpha"),
+    "a lone bias of up": (
+        lambda t: t
+        | {f"blocks.0.attn2.norm_q.{k}": rand(24) for k in ("diff", "lora_B.bias")},
+        r"2 incomplete: \S+norm_q.diff",
+    ),
     "shape": (lambda t: t | {f"{NAME}.lora_B.default.weight": rand(23, RANK)}, r"blocks.0.attn1.to_q.weight is \(24, 24\), which \(23, 3\) x \(3, 24\) does not change"),
     "ranks": (lambda t: t | {f"{NAME}.lora_B.default.weight": rand(24, 4)}, r"1 of another shape"),
     "whole shape": (lambda t: t | {f"{NAME}.diff_b": rand(3)}, r"blocks.0.attn1.to_q.bias is \(24,\), not \(3,\)"),

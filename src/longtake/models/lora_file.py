@@ -86,7 +86,11 @@ def read(path: Path | str, net: nn.Module, spelling: Spelling | None = None, mod
             fit.note("left over", *held.keys[module])
             continue
         found[module] = names
-        if ("up" in parts) != ("down" in parts) or set(parts) <= {"alpha", "up_bias"}:
+        if (
+            ("up" in parts) != ("down" in parts)
+            or ("up_bias" in parts and "up" not in parts)
+            or set(parts) == {"alpha"}
+        ):
             fit.note("incomplete", *held.keys[module])
             continue
         for name, change in changes(held, module, names):
