@@ -12,6 +12,7 @@ LAYERS = [
     {"plans", "tape", "guide", "models", "outlet"},
     {"engine"},
     {"reel", "train", "eval", "world", "settings", "pipelines"},
+    {"api"},
     {"cli", "studio"},
 ]
 PLACES = {"models.base": 1, "world": 2}
@@ -26,7 +27,7 @@ FAMILIES = {
     "clock",
     "gauss",
 }
-FAMILIES |= {"wan_lora"}
+FAMILIES |= {"wan_parts", "wan_lora"}
 FAMILIES |= {"ltx", "ltx_block", "ltx_session", "ltx_codec", "ltx_codec_config", "ltx_codec_layers"}
 FAMILIES |= {"ltx_checkpoint", "ltx_original"}
 

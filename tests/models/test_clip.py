@@ -35,6 +35,8 @@ def test_equals_the_reference(net):
     want = reference(net)(pixel_values=image, output_hidden_states=True).hidden_states[-2].detach()
     assert apart(want, net(image)) < 1e-5
     assert net(image).shape == (2, 17, 24)
+    with torch.device("meta"):
+        assert ClipVision(ClipConfig()).see(torch.empty(1, 3, 544, 960)).shape == (1, 257, 1280)
 
 
 def test_the_picture_is_squeezed_and_scaled(net):

@@ -1,12 +1,15 @@
 """Released layouts become the same model, say what kind they are, and are refused in words when something is wrong."""
 
 import json
+import threading
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from longtake.engine import Frames, Rollout
-from longtake.models import ModelError, load, locate
+from longtake.models import ModelError, load, locate, weights
 from longtake.models.base import Cond, Past, Text
 from longtake.models.presets import PRESETS
 from longtake.models.wan_layout import find, undecided
@@ -194,3 +197,40 @@ def test_what_names_stand_for(tmp_path):
     ):
         with pytest.raises(ModelError, match=words):
             locate(name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured on Linux")
+def test_weights_are_never_held_whole_in_float32(tmp_path):
+    """48 MB of float32 become 24 MB of bfloat16, shard by shard, with hardly more memory than that."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, config):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(1024, 1024, bias=False) for _ in range(12))
+
+    tensors = {f"layers.{i}.weight": torch.full((1024, 1024), float(i)) for i in range(12)}
+    names = [f"m-{i}.safetensors" for i in range(3)]
+    for i, name in enumerate(names):
+        save_file(dict(list(tensors.items())[4 * i : 4 * i + 4]), tmp_path / name)
+    index = {name: names[i // 4] for i, name in enumerate(tensors)}
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    del tensors
+    highest, done = [anonymous()], threading.Event()
+
+    def watch():
+        while not done.wait(0.0005):
+            highest.append(anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    net = weights.load(Net, None, tmp_path, dtype=torch.bfloat16)
+    done.set()
+    watcher.join()
+    assert net.layers[11].weight[0, 0] == 11 and net.layers[0].weight.dtype == torch.bfloat16
+    assert max(highest) - highest[0] < 36
+
+
+def anonymous() -> float:
+    """Megabytes of memory of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) / 1024

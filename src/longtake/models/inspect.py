@@ -11,20 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from longtake.models import clip, family_of, wan_layout, weights
+from longtake.models import clip, family_of, wan_parts, weights
 from longtake.models.clip import ClipVision
 from longtake.models.headers import Entry, entries
 from longtake.models.presets import KINDS, Kind, Preset, fitting
 from longtake.models.text import T5Encoder
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_codec import WanCodec
-from longtake.models.wan_layout import Layout, Part
+from longtake.models.wan_layout import find, undecided
+from longtake.models.wan_parts import Layout, Part
 
 MAKERS: dict[Part, tuple[Callable[[Layout], Any], Callable[[Any], nn.Module]]] = {
-    "transformer": (wan_layout.network, WanTransformer),
-    "vae": (wan_layout.codec, WanCodec),
-    "text_encoder": (wan_layout.words, T5Encoder),
-    "image_encoder": (wan_layout.eyes, ClipVision),
+    "transformer": (wan_parts.network, WanTransformer),
+    "vae": (wan_parts.codec, WanCodec),
+    "text_encoder": (wan_parts.words, T5Encoder),
+    "image_encoder": (wan_parts.eyes, ClipVision),
 }
 
 
@@ -88,12 +89,12 @@ def inspect(path: Path | str, preset: Preset | None = None) -> Report:
 
 # ---------------------------------------------------------------- Wan
 def _wan(path: Path, preset: Preset | None) -> Report:
-    found = wan_layout.find(path, preset)
-    parts = tuple(_part(found, part) for part in wan_layout.PARTS if part in found.parts)
+    found = find(path, preset)
+    parts = tuple(_part(found, part) for part in wan_parts.PARTS if part in found.parts)
     notes = [f"pickles, to be converted with `longtake convert`: {', '.join(found.pickles)}"] if found.pickles else []
     whole = "transformer" in found.parts
     if whole and found.kind is None:
-        notes.append(wan_layout.undecided(found))
+        notes.append(undecided(found))
     may = _candidates(found) if whole else []
     return Report(
         str(path), "wan", f"{found.style} layout", found.kind or "", tuple(p.name for p in may), parts, found.missing,
@@ -107,7 +108,7 @@ def _candidates(found: Layout) -> list[Preset]:
         return [found.preset]
     if found.about:
         return []
-    return fitting(wan_layout.shape(wan_layout.network(found)), found.kind, found.brand)
+    return fitting(wan_parts.shape(wan_parts.network(found)), found.kind, found.brand)
 
 
 def _part(found: Layout, part: Part) -> PartReport:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from tokenizers.models import WordLevel
 
-from longtake.models import clip, wan_layout, weights
+from longtake.models import clip, wan_parts, weights
 from longtake.models.base import Model, TextEncoder
 from longtake.models.lora_scene import adaptable
 from longtake.models.presets import Kind, Preset, fitting
@@ -19,8 +19,9 @@ from longtake.models.umt5 import UmT5Text, read_tokenizer
 from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.models.wan_image import Teller
-from longtake.models.wan_layout import NAMES, Layout, Part, find
+from longtake.models.wan_layout import find, settings, undecided
 from longtake.models.wan_lora import SPELLING
+from longtake.models.wan_parts import NAMES, Layout, Part
 from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 
@@ -41,8 +42,8 @@ def open_folder(
     own = bool(found.about)
     dtype = dtype or (torch.float32 if own or torch.device(device).type == "cpu" else torch.bfloat16)
     defaults = own_defaults(found.about) if own else released_defaults(found)
-    config = wan_layout.network(found) if own else replace(wan_layout.network(found), view=defaults.pop("view"))
-    codec_config = wan_layout.codec(found)
+    config = wan_parts.network(found) if own else replace(wan_parts.network(found), view=defaults.pop("view"))
+    codec_config = wan_parts.codec(found)
     codec = _part(found, "vae", WanCodec, codec_config, torch.float32, device)
     text = _text(found, torch.float32 if own else dtype, device)
     net = _part(found, "transformer", WanTransformer, config, dtype, device)
@@ -84,9 +85,9 @@ def own_defaults(about: dict[str, Any] | Any) -> dict[str, Any]:
 
 def released_defaults(found: Layout) -> dict[str, Any]:
     """The published settings of the preset that fits, or of the first of its kind if the network is of another size."""
-    fits = wan_layout.settings(found)
+    fits = settings(found)
     used = fits or fitting({}, found.kind, found.brand)[0]
-    rates = (24.0, 16.0) if wan_layout.network(found).inject_sample_info else (used.fps,)
+    rates = (24.0, 16.0) if wan_parts.network(found).inject_sample_info else (used.fps,)
     return dict(
         name=fits.name if fits else found.path.stem, view=used.view, fps=used.fps, size=used.size, rates=rates,
         guidance=used.guidance, negative=used.negative, plan=used.plan, options=used.options, sampling=used.sampling,
@@ -106,11 +107,11 @@ def _whole(found: Layout) -> None:
             )
         if found.style == "single files":
             raise weights.WeightsError(
-                f"{found.path} lacks {lost}: write a .toml file that names {', '.join(wan_layout.PARTS)} and tokenizer"
+                f"{found.path} lacks {lost}: write a .toml file that names {', '.join(wan_parts.PARTS)} and tokenizer"
             )
         raise weights.WeightsError(f"{found.path} lacks {lost}: copy the whole checkpoint")
     if found.kind is None:
-        raise weights.WeightsError(wan_layout.undecided(found))
+        raise weights.WeightsError(undecided(found))
 
 
 def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.dtype | None, device: str) -> Any:
@@ -123,14 +124,14 @@ def _session(found: Layout, net: WanTransformer, codec: WanCodec, device: str) -
     tell = None
     if found.kind == "i2v":
         tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
-        tell = Teller(codec, weights.assign(clip.ClipVision, wan_layout.eyes(found), tensors, torch.float32, device))
+        tell = Teller(codec, weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, device))
     return lambda: WanSession(net, whole, tell)
 
 
 def _text(found: Layout, dtype: torch.dtype, device: str) -> TextEncoder:
     assert found.tokenizer is not None
     tokenizer = read_tokenizer(found.tokenizer)
-    encoder = _part(found, "text_encoder", T5Encoder, wan_layout.words(found), dtype, device)
+    encoder = _part(found, "text_encoder", T5Encoder, wan_parts.words(found), dtype, device)
     return WordText(encoder, tokenizer) if isinstance(tokenizer.model, WordLevel) else UmT5Text(encoder, tokenizer)
 
 
@@ -138,7 +139,7 @@ def _files(found: Layout) -> list[Path]:
     """The files that make the model what it is, in a fixed order."""
     assert found.tokenizer is not None
     if found.style == "diffusers":
-        folders = [found.path / part for part in (*wan_layout.PARTS, "tokenizer")]
+        folders = [found.path / part for part in (*wan_parts.PARTS, "tokenizer")]
         return sorted(p for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_file())
     tokenizer = found.tokenizer / "tokenizer.json" if found.tokenizer.is_dir() else found.tokenizer
     return [*(file for part in sorted(found.parts) for file in found.parts[part]), tokenizer]

@@ -9,24 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
 
-from longtake.models import clip, umt5, wan, wan_codec
-from longtake.models.clip import ClipConfig
-from longtake.models.headers import Entry, entries, header, numbered
+from longtake.models.headers import header
 from longtake.models.presets import KINDS, PRESETS, Kind, Preset, fitting, preset
-from longtake.models.text import T5Config
-from longtake.models.wan import UNUSED, WanConfig
-from longtake.models.wan_codec import WanCodecConfig
-from longtake.models.weights import PICKLED, Names, WeightsError, brief, configure, files, read_json
+from longtake.models.wan_parts import PARTS, Layout, Part, network, shape, shape_kind
+from longtake.models.weights import PICKLED, WeightsError, brief, files, read_json
 
-Part = Literal["transformer", "vae", "text_encoder", "image_encoder"]
-PARTS: tuple[Part, ...] = get_args(Part)
-NAMES: Mapping[Part, Names] = {
-    "transformer": wan.NAMES, "vae": wan_codec.NAMES, "text_encoder": umt5.NAMES, "image_encoder": clip.NAMES,
-}  # fmt: skip
 SIGNS: Mapping[Part, str] = {  # names that only this part has
     "image_encoder": r"^(visual\.|vision_model\.|embeddings\.(class|patch|position)_embedding|encoder\.layers\.)",
     "text_encoder": r"^(encoder\.block\.|shared\.|token_embedding\.|blocks\.\d+\.(attn\.[qkvo]\.|pos_embedding))",
@@ -44,32 +34,6 @@ PIPELINES: Mapping[str, tuple[Kind, str]] = {  # class in model_index.json -> ki
     "WanImageToVideoPipeline": ("i2v", "wan"),
 }
 TOKENIZERS = ("tokenizer", "google/umt5-xxl")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A checkpoint found on disk. kind and brand are as far as its files say; preset is the one that was named for it."""
-
-    path: Path
-    style: Literal["diffusers", "original", "single files"]
-    parts: Mapping[Part, tuple[Path, ...]]
-    tokenizer: Path | None = None
-    kind: Kind | None = None
-    brand: str = ""
-    preset: Preset | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)  # longtake.json
-    pickles: tuple[str, ...] = ()
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Parts that a video needs and that are not here."""
-        needed = [part for part in PARTS if part != "image_encoder" or self.kind == "i2v"]
-        found = [part for part in needed if part not in self.parts]
-        return (*found, *(["tokenizer"] if self.tokenizer is None else []))
-
-    def entries(self, part: Part) -> dict[str, Entry]:
-        """Tensors of a part, under the names of diffusers and transformers."""
-        return entries(self.parts[part], NAMES[part])
 
 
 def find(path: Path, named: Preset | None = None) -> Layout:
@@ -179,87 +143,7 @@ def _agreed(found: Layout) -> Layout:
     return replace(found, kind=said["its preset"] or said["its description"] or shaped or only)
 
 
-# ---------------------------------------------------------------- shapes
-def shape_kind(tensors: Mapping[str, Entry]) -> Kind | None:
-    """The kind, where shapes tell it: only image to video and the checkpoint with a frame rate are shaped differently."""
-    if any(name.startswith("condition_embedder.image_embedder.") for name in tensors):
-        return "i2v"
-    return "df" if "fps_embedding.weight" in tensors else None
-
-
-def network(found: Layout) -> WanConfig:
-    """The config of the network: from its config.json in a diffusers folder, else from the shapes of its tensors."""
-    if found.style == "diffusers":
-        config = configure(WanConfig, found.path / "transformer", UNUSED)
-        return replace(config, **{key: found.about[key] for key in ("view", "block", "causal") if key in found.about})
-    tensors = found.entries("transformer")
-    try:
-        dim, channels, *patch = tensors["patch_embedding.weight"].shape
-        image = tensors.get("condition_embedder.image_embedder.norm1.weight")
-        config = WanConfig(
-            patch_size=tuple(patch),  # type: ignore[arg-type]
-            num_attention_heads=_heads(found, dim),
-            attention_head_dim=dim // _heads(found, dim),
-            in_channels=channels,
-            out_channels=tensors["proj_out.weight"].shape[0] // (patch[0] * patch[1] * patch[2]),
-            text_dim=tensors["condition_embedder.text_embedder.linear_1.weight"].shape[1],
-            freq_dim=tensors["condition_embedder.time_embedder.linear_1.weight"].shape[1],
-            ffn_dim=tensors["blocks.0.ffn.net.0.proj.weight"].shape[0],
-            num_layers=numbered(tensors, r"^blocks\.(\d+)\."),
-            cross_attn_norm="blocks.0.norm2.weight" in tensors,
-            image_dim=image.shape[0] if image else None,
-            added_kv_proj_dim=dim if image else None,
-            inject_sample_info="fps_embedding.weight" in tensors,
-        )
-    except (KeyError, IndexError, ValueError) as error:
-        raise WeightsError(f"{found.path} holds no whole Wan network: {error}") from error
-    return config
-
-
-def _heads(found: Layout, dim: int) -> int:
-    """Attention heads, which no shape tells: as the original config.json says, else 128 wide as in every release."""
-    file = found.path / "config.json"
-    return read_json(file).get("num_heads", dim // 128) if file.exists() else max(1, dim // 128)
-
-
-def codec(found: Layout) -> WanCodecConfig:
-    """The config of the codec, likewise."""
-    if found.style == "diffusers":
-        return configure(WanCodecConfig, found.path / "vae")
-    tensors = found.entries("vae")
-    try:
-        width, latent = tensors["encoder.conv_in.weight"].shape[0], tensors["post_quant_conv.weight"].shape[0]
-    except KeyError as error:
-        raise WeightsError(
-            f"{brief([str(f) for f in found.parts['vae']])} holds no whole Wan codec: {error}"
-        ) from error
-    if latent != 16:
-        raise WeightsError(f"a codec of {latent} latent channels is not that of Wan 2.1, which has 16")
-    return WanCodecConfig(base_dim=width)
-
-
-def words(found: Layout) -> T5Config:
-    """The config of the text encoder, likewise."""
-    if found.style == "diffusers":
-        return T5Config.read(found.path / "text_encoder")
-    return umt5.shape(found.entries("text_encoder"))
-
-
-def eyes(found: Layout) -> ClipConfig:
-    """The config of the image encoder, likewise; its heads are 80 wide, which no shape tells."""
-    if found.style == "diffusers":
-        return ClipConfig.read(found.path / "image_encoder")
-    tensors = found.entries("image_encoder")
-    try:
-        width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
-        places = tensors["embeddings.position_embedding.weight"].shape[-2] - 1
-        feed = tensors["encoder.layers.0.mlp.fc1.weight"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{found.path} holds no whole CLIP image encoder: {error}") from error
-    layers, size = numbered(tensors, r"^encoder\.layers\.(\d+)\."), patch * round(places**0.5)
-    return ClipConfig(width, feed, layers, max(1, width // 80), size, patch)
-
-
+# ---------------------------------------------------------------- presets
 def settings(found: Layout) -> Preset | None:
     """The preset whose kind and shape the checkpoint has: the one that was named, else the first that fits."""
     if found.preset is not None or found.kind is None:
@@ -274,8 +158,3 @@ def undecided(found: Layout) -> str:
         f"{found.path} does not say whether it is made for diffusion forcing or for text to video, which have the same "
         f"shapes: name its preset, as in --model PRESET={found.path} ({brief(fit, 20)})"
     )
-
-
-def shape(config: WanConfig) -> dict[str, Any]:
-    """What a checkpoint fixes of a network."""
-    return {f.name: getattr(config, f.name) for f in fields(WanConfig) if f.name not in ("view", "block", "causal")}
