@@ -6,7 +6,8 @@ import weakref
 import pytest
 import torch
 
-from longtake.engine import Began, Called, Ended, Frames, Rollout, generate
+from longtake.api import generate
+from longtake.engine import Began, Called, Ended, Frames, Rollout
 from longtake.models.clock import clock
 from longtake.models.gauss import gauss
 from longtake.plan import Limits, PlanError

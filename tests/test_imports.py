@@ -11,8 +11,7 @@ LAYERS = [
     {"plan", "script", "media"},
     {"plans", "tape", "guide", "models", "outlet"},
     {"engine"},
-    {"reel", "train", "eval", "world", "settings", "pipelines"},
-    {"api"},
+    {"reel", "train", "eval", "world", "settings", "pipelines", "api"},
     {"cli", "studio"},
 ]
 PLACES = {"models.base": 1, "world": 2}

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longtake.engine import Rollout, generate
+    from longtake.api import generate
+    from longtake.engine import Rollout
     from longtake.models import load
     from longtake.pipelines import SkyReelsV2Pipeline
     from longtake.plan import PlanError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _HOME = {
     "Rollout": "engine",
-    "generate": "engine",
+    "generate": "api",
     "load": "models",
     "PlanError": "plan",
     "PLANS": "plans",

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +18,7 @@ from longtake.noise import Keyed, Noise, Spot, mix
 from longtake.outlet import Frames, Outlet
 from longtake.plan import Cut, PlanError, Window, check
 from longtake.plans import Plan
-from longtake.plans import plan as plan_named
-from longtake.script import Scene, Script
+from longtake.script import Script
 from longtake.solve import SOLVERS, Memory, Step
 from longtake.tape import Row, Tape
 
@@ -275,10 +273,10 @@ class Rollout:
         new = [f for f in window.frames if f not in self.take.tape.rows] or [window.frames[-1]]
         now = self.script.at(self._frame(new[0]))
         scenes = [self.script.at(self._frame(f)) if window.text == "frame" else now for f in window.frames]
-        prompts = list(dict.fromkeys(_prompt(scene) for scene in scenes))
+        prompts = list(dict.fromkeys(scene.prompt for scene in scenes))
         texts = {prompt: self._text(prompt) for prompt in prompts}
         self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
-        return Cond(tuple(texts.values()), tuple(prompts.index(_prompt(s)) for s in scenes), self.fps, now.lora)
+        return Cond(tuple(texts.values()), tuple(prompts.index(s.prompt) for s in scenes), self.fps, now.lora)
 
     def _text(self, prompt: str) -> Text:
         if prompt not in self.texts:
@@ -320,55 +318,12 @@ class Rollout:
                 pass
 
 
-def generate(
-    model: Model | str | Path,
-    script: Script | str | Path | list[Scene],
-    plan: Plan | str | None = None,
-    *,
-    seconds: float | None = None,
-    endless: bool = False,
-    fps: float | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    negative: str | None = None,
-    solver: str = "euler",
-    **options: Any,
-) -> Iterator[Tensor]:
-    """Output frames as they are made: uint8 tensors (T, H, W, 3), in order, without gap.
-
-    model: a loaded model, or the name or folder of one. script: a prompt, scenes, the Path of a .txt or .toml file, or
-    a Script.
-    plan: a strategy, or its name with `options` (see longtake.plans); the model's own by default.
-    Errors: ValueError (ScriptError, PlanError, WeightsError) with a sentence that says what to do.
-    """
-    if not isinstance(model, Model):
-        from longtake.models import load
-
-        model = load(model)
-    if plan is None or isinstance(plan, str):
-        name = plan or model.plan
-        plan = plan_named(name, **{**(model.options if name == model.plan else model.sampling), **options})
-    if fps is not None and model.rates and fps not in model.rates:
-        raise ValueError(
-            f"{model.name} makes {', '.join(f'{r:g}' for r in model.rates)} frames per second, not {fps:g}"
-        )
-    script = Script.of(script, fps or model.fps, seconds, endless)
-    rollout = Rollout(model, script, plan, seeds=(seed,), guidance=guidance, negative=negative, solver=solver, fps=fps)
-    for event in rollout.run():
-        if isinstance(event, Frames):
-            yield event.frames[0]
-
-
 def _check_loras(model: Model, script: Script) -> None:
     """Refuse what the model cannot take before anything is made. ValueError says what."""
     for loras in dict.fromkeys(scene.lora for scene in script.scenes if scene.lora):
         if model.adapter is None:
             raise ValueError(f"{model.name} takes no LoRA, but a scene asks for {loras[0][0]}: leave `lora` out")
         model.adapter.check(loras)
-
-
-def _prompt(scene: Scene) -> str:
-    return scene.prompt
 
 
 def _with_next(items: Iterable[tuple[Window, Any]]) -> Iterator[tuple[tuple[Window, Any], tuple[Window | None, Any]]]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from longtake.api import DEFAULT_SECONDS
 from longtake.cli import flags
 from longtake.cli.preview import Calibration, calibrate, preview
 from longtake.cli.progress import Json, Lines, Live, Watcher
@@ -23,8 +24,6 @@ from longtake.reel import Stopped, claim, describe, manifest_of, publish_so_far,
 from longtake.reel import verify as prove
 from longtake.reel.manifest import Manifest
 from longtake.settings import Settings, SettingsError, default_threads
-
-DEFAULT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.engine import generate
+from longtake.api import generate
 from longtake.eval.judge import Share, Verdict, find_sprite, judge, score
 from longtake.eval.sheet import save_sheet
 from longtake.models import load
