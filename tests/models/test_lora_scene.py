@@ -118,12 +118,14 @@ def test_resume_is_exact(folders, name):
             assert torch.equal(video(again), whole[:, :, frames:])
 
 
-def test_rollouts_may_take_turns(folders):
-    model = load(folders[False])
+@pytest.mark.parametrize("name", ["sliding", "sliding, causal"])
+def test_rollouts_may_take_turns(folders, name):
+    """The one with LoRAs writes its memory of a window, if it has any, after the other has begun."""
+    model = load(folders[STRATEGIES[name][0]])
     loras = ((folders["all"], 1.0),)
     timelines = [script((), (), ()), script(loras, loras, loras)]
-    alone = [video(rollout(model, timeline)) for timeline in timelines]
-    runs, parts = [rollout(model, timeline).run() for timeline in timelines], [[], []]
+    alone = [video(rollout(model, timeline, name)) for timeline in timelines]
+    runs, parts = [rollout(model, timeline, name).run() for timeline in timelines], [[], []]
     events = [next(run, None) for run in runs]
     while any(event is not None for event in events):
         assert not torch.is_inference_mode_enabled()  # which would leave weights that cannot be trained

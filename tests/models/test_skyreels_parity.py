@@ -39,8 +39,12 @@ def networks():
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from diffusers import AutoencoderKLWan, SkyReelsV2DiffusionForcingPipeline, SkyReelsV2Transformer3DModel
-        from diffusers import UniPCMultistepScheduler
+        from diffusers import (
+            AutoencoderKLWan,
+            SkyReelsV2DiffusionForcingPipeline,
+            SkyReelsV2Transformer3DModel,
+            UniPCMultistepScheduler,
+        )
 
         config = wan.tiny(inject_sample_info=True)
         ours = wan.WanTransformer(config).eval()

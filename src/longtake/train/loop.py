@@ -119,9 +119,19 @@ def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str
     if recipe not in RECIPES:
         raise KeyError(f"no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
     out.mkdir(parents=True, exist_ok=True)
-    settings = Settings(**config["loop"])
+    settings = read_settings(config)
     torch.manual_seed(settings.seed)  # the recipe draws the first weights
     return train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, report, dict(config))
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """The table [loop] of a config. ValueError says what is wrong with it."""
+    try:
+        return Settings(**config["loop"])
+    except KeyError as error:
+        raise ValueError("the config has no table [loop]: give one with at least `steps`") from error
+    except TypeError as error:
+        raise ValueError(f"[loop] of the config: {error}") from error
 
 
 def train(

@@ -3,7 +3,8 @@
 from longtake.world.captions import caption, parse
 from longtake.world.clip import FPS, Clip, Scene, make_clip
 from longtake.world.facts import COLOURS, MOTIONS, SCENERIES, SHAPES, SIZES, Facts, sample_facts
-from longtake.world.render import SIDE, Picture, render
+from longtake.world.render import Picture, render
+from longtake.world.scenery import SIDE
 from longtake.world.words import describe_vocabulary, vocabulary
 
 __all__ = [

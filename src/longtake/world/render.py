@@ -10,7 +10,7 @@ from torch import Tensor
 from longtake.world.clip import Clip, State
 from longtake.world.facts import SCENERIES, SHAPES
 from longtake.world.motion import Array
-from longtake.world.scenery import DRAW, SIDE, X, Y, cover, paint
+from longtake.world.scenery import DRAW, X, Y, cover, paint
 from longtake.world.shapes import FIELDS
 
 OUTLINE = (0.10, 0.10, 0.13)
