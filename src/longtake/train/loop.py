@@ -118,10 +118,12 @@ def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str
 
     if recipe not in RECIPES:
         raise KeyError(f"no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
+    join_ranks()
     out.mkdir(parents=True, exist_ok=True)
     settings = read_settings(config)
     torch.manual_seed(settings.seed)  # the recipe draws the first weights
-    return train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, report, dict(config))
+    say = report if not ranks()[0] else lambda line: None
+    return train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, say, dict(config))
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -185,6 +187,12 @@ def _keep_books(run: Run, losses: list[float], report: Callable[[str], None]) ->
 def _log(out: Path, line: Mapping[str, Any]) -> None:
     with (out / "log.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def join_ranks() -> None:
+    """Join the other processes, if torchrun started this one (it says so in the environment)."""
+    if dist.is_torchelastic_launched() and not dist.is_initialized():
+        dist.init_process_group("gloo")
 
 
 def ranks() -> tuple[int, int]:
