@@ -95,8 +95,12 @@ def unseen_prompts(count: int, seed: int = SEED, without: frozenset[Known] = fro
 # ---------------------------------------------------------------- videos
 def make(model: Model, prompt: Prompt, frames: int = WINDOW, settings: Settings = Settings()) -> Tensor:
     """The model's video of a prompt (T, 3, S, S) in [0, 1]."""
-    seconds = frames / model.fps
-    parts = list(generate(model, prompt.text, seconds=seconds, seed=prompt.seed, **settings.options()))
+    return video(model, prompt.text, prompt.seed, frames, settings)
+
+
+def video(model: Model, text: str, seed: int, frames: int = WINDOW, settings: Settings = Settings()) -> Tensor:
+    """The model's video of a text (T, 3, S, S) in [0, 1]."""
+    parts = list(generate(model, text, seconds=frames / model.fps, seed=seed, **settings.options()))
     return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
 
 
@@ -126,7 +130,7 @@ def obedience(
     facts = [prompt.facts for prompt in prompts]
     truth = [prompt.rendered() for prompt in prompts]
     videos = [_reported(make(model, p, settings=settings), p, report) for p in prompts]
-    read = [judge(video) for video in videos]
+    read = [judge(made) for made in videos]
     return {
         "true renders": score(facts, [judge(frames) for frames in truth]),
         "after the codec": score(facts, [judge(reconstruct(model.codec, frames)) for frames in truth]),
@@ -156,11 +160,11 @@ def background(frames: Tensor) -> Tensor:
     return bare.nanmedian(0).values.nan_to_num(0.5)
 
 
-def _reported(video: Tensor, prompt: Prompt, report: Callable[[str], None]) -> Tensor:
-    read = judge(video[:WINDOW])
+def _reported(made: Tensor, prompt: Prompt, report: Callable[[str], None]) -> Tensor:
+    read = judge(made[:WINDOW])
     wrong = [f"{n} {getattr(read, n)}" for n in JUDGED if getattr(read, n) != getattr(prompt.facts, n)]
     report(f"{prompt.text}: {', '.join(wrong) or 'as asked'}")
-    return video
+    return made
 
 
 def table(rows: Mapping[str, Row]) -> str:
@@ -176,6 +180,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     model, begun = load(given.model), time.monotonic()
     settings = Settings(given.steps, given.shift, given.guidance, given.solver, given.context)
+    if given.show:
+        return show(model, given.show, given.seed, settings, given.out or Path("."))
     prompts = unseen_prompts(given.prompts, given.seed, seen(model))
     report = print if given.verbose else lambda line: None
     if given.windows > 1:
@@ -194,6 +200,14 @@ def main(arguments: Iterable[str] | None = None) -> None:
         print(f"written: {given.out / 'sheet.png'}, {given.out / 'scores.json'}")
 
 
+def show(model: Model, texts: Sequence[str], seed: int, settings: Settings, out: Path) -> None:
+    """Write a contact sheet of prompts of your own; nothing is judged."""
+    out.mkdir(parents=True, exist_ok=True)
+    videos = [video(model, text, seed, settings=settings) for text in texts]
+    save_sheet(out / "sheet.png", list(zip(texts, videos)))
+    print(f"written: {out / 'sheet.png'}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m longtake.eval.pocket", description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=60, help="how many")
@@ -202,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--windows", type=int, default=1, help="above 1: compare the first with the last")
     parser.add_argument("--out", type=Path, help="folder for a contact sheet and the scores as JSON")
     parser.add_argument("--rows", type=int, default=24, help="of the contact sheet")
+    parser.add_argument("--show", nargs="+", metavar="PROMPT", help="only make these prompts and their contact sheet")
     parser.add_argument("--steps", type=int, help="model calls per window")
     parser.add_argument("--shift", type=float, help="of the noise levels")
     parser.add_argument("--guidance", type=float, help="how strongly the prompt counts")
