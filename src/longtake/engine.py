@@ -179,8 +179,9 @@ class Rollout:
     def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
         take = self.take
         cond = self._cond(window)
-        for frame in (f for f, role in zip(window.frames, window.role) if role == "guide"):
-            take.tape.rows[frame] = Row(self.end, 0.0)
+        if self.end is not None:
+            guides = (f for f, role in zip(window.frames, window.role) if role == "guide")
+            take.tape.rows |= {f: Row(self.end, 0.0) for f in guides}
         take.session.begin(window, Past(take.tape.clean(window), take.given), cond)
         draw = self._draw(window)
         x, past = take.tape.load(window, draw)

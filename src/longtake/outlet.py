@@ -106,4 +106,5 @@ class Outlet:
     @staticmethod
     def restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], tail_length: int) -> Outlet:
         """Undo `state`."""
-        return Outlet(tail_length, **tensors, **facts)
+        parts: dict[str, Any] = {**tensors, **facts}
+        return Outlet(tail_length, **parts)

@@ -110,6 +110,7 @@ def with_guides(window: Window, guides: int) -> Window:
     count = len(window.frames)
     levels = window.levels.new_zeros(len(window.levels), count + guides)
     levels[:, :count] = window.levels
+    guide: list[Role] = ["guide"] * guides
     blend = None
     if window.blend is not None:
         blend = window.blend.new_ones(count + guides)
@@ -119,7 +120,7 @@ def with_guides(window: Window, guides: int) -> Window:
         frames=(*window.frames, *(window.frames[-1] + 1 + i for i in range(guides))),
         levels=levels,
         positions=(*window.positions, *(window.positions[-1] + 1 + i for i in range(guides))),
-        role=(*window.role, *["guide"] * guides),
+        role=(*window.role, *guide),
         block=(*window.block, *[window.block[-1] + 1] * guides),
         blend=blend,
     )

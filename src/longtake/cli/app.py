@@ -17,7 +17,7 @@ app = App(
     version=longtake.__version__,
 )
 Format = Literal["text", "json"]
-Options = Annotated[PlanOptions, Parameter(name="*")]
+Options = Annotated[PlanOptions, Parameter(name="*")]  # type: ignore[valid-type]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 

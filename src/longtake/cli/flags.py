@@ -52,7 +52,7 @@ def strategies() -> Mapping[str, Named]:
         assert isinstance(key, ast.Constant) and isinstance(value, ast.Call)
         planner, about = value.args[:2]
         assert isinstance(planner, ast.Name) and isinstance(about, ast.Constant)
-        found[key.value] = Named(planner.id, about.value)
+        found[str(key.value)] = Named(planner.id, str(about.value))
     return found
 
 

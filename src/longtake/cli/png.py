@@ -11,6 +11,7 @@ from longtake.geometry import first_frame
 
 CELL, GAP, MARGIN, LINE = 16, 1, 56, 24
 PAPER, INK, FAINT = (250, 249, 246), (40, 36, 48), (140, 134, 148)
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MOST = 40  # rows of a panel
 
 
@@ -32,7 +33,7 @@ def draw(panels: Sequence[Panel], stride: int, title: str) -> Image.Image:
     return image
 
 
-def _panel(pen: ImageDraw.ImageDraw, panel: Panel, chosen: Sequence[int], y: int, font: ImageFont.ImageFont) -> int:
+def _panel(pen: ImageDraw.ImageDraw, panel: Panel, chosen: Sequence[int], y: int, font: Font) -> int:
     if panel.opening:
         pen.text((MARGIN, y), panel.opening, (176, 58, 140), font)
         y += LINE
@@ -48,7 +49,7 @@ def _panel(pen: ImageDraw.ImageDraw, panel: Panel, chosen: Sequence[int], y: int
     return y + LINE // 2 + 4
 
 
-def _legend(pen: ImageDraw.ImageDraw, y: int, font: ImageFont.ImageFont, told: bool) -> None:
+def _legend(pen: ImageDraw.ImageDraw, y: int, font: Font, told: bool) -> None:
     x = MARGIN
     for shades, text in (
         (NOISE[::-1], "noise becomes video"),

@@ -84,7 +84,8 @@ def known(facts: Facts) -> Known:
 
 def unseen_prompts(count: int, seed: int = SEED, without: frozenset[Known] = frozenset()) -> list[Prompt]:
     """Prompts whose combination of colour, shape, motion and scenery is not in `without`."""
-    rng, prompts = random.Random(f"pocket prompts {seed}"), []
+    rng = random.Random(f"pocket prompts {seed}")
+    prompts: list[Prompt] = []
     while len(prompts) < count:
         facts = sample_facts(rng)
         if known(facts) not in without:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ def record(
     allow: Iterable[str] = (),
     keep: Keep | None = None,
     finish: bool = False,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Run a rollout (made anew, of one video) and write it as it goes; on an existing reel, go on where it stands.
 
     Leaving the loop at any point, a signal, a kill or a power cut leave a reel that can be resumed, and a resumed reel

@@ -155,8 +155,8 @@ def main() -> None:
     for name, default in asdict(Card()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     given = vars(parser.parse_args())
-    folders = [given.pop(name) for name in ("run", "codec", "text", "out")]
-    print(f"written to {export(*folders, card=Card(**given))}")
+    run, codec, text, out = (given.pop(name) for name in ("run", "codec", "text", "out"))
+    print(f"written to {export(run, codec, text, out, card=Card(**given))}")
 
 
 if __name__ == "__main__":

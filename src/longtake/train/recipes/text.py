@@ -88,8 +88,9 @@ class TextRecipe:
     def _logits(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Facts as seen from every token, {name: (B, L, values)}."""
         heads = self.module["heads"]
+        encoder: nn.Module = self.module["encoder"]  # type: ignore[assignment]
         assert isinstance(heads, nn.ModuleDict)
-        hidden = self.module["encoder"](ids, mask)
+        hidden = encoder(ids, mask)
         return {name: head(hidden) for name, head in heads.items()}
 
 
