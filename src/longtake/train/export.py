@@ -33,7 +33,7 @@ class Card:
 
     name: str = "pocket"
     guidance: float = 3.0
-    steps: int = 20
+    steps: int = 12
     shift: float = 3.0
     overlap: int = 17
     context: float = 0.02

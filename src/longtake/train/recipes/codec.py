@@ -34,6 +34,7 @@ class CodecConfig:
 
     frames: per step, shared out over clips, `most` at most. lengths: of the clips, one is drawn per step (1 + 4 k each).
     sprite, gradient, kl: weights in the loss. switch: share of clips whose facts change. judged: clips of a check.
+    measured: clips over which the latents are normalised.
     """
 
     start: str = ""
@@ -46,6 +47,7 @@ class CodecConfig:
     kl: float = 1e-4
     switch: float = 0.25
     judged: int = 12
+    measured: int = 48
 
 
 class CodecRecipe:
@@ -95,7 +97,7 @@ class CodecRecipe:
 
     def finish(self, out: Path) -> None:
         """Measure mean and deviation of the latents, and write the folder `codec`."""
-        config = with_statistics(self.module, Source(61, 0.3, 10**7), 48)
+        config = with_statistics(self.module, Source(61, 0.3, 10**7), self.config.measured)
         weights.save(self.module, config, out / "codec", kind="AutoencoderKLWan")
 
 

@@ -82,7 +82,7 @@ class ForcingRecipe:
 
     def __init__(self, config: Mapping[str, Any], out: Path):
         self.config = ForcingConfig(**config)
-        self.mixture = Mixture(**self.mixture)
+        self.mixture = Mixture(**self.config.mixture)
         folder = clips_folder(out, config)
         if not self.config.data:
             encode_clips(folder, Source(**self.config.source), self.config.clips, Path(self.config.codec))

@@ -1,0 +1,160 @@
+"""The pocket world: the same for ever, of any length, and its captions say what is seen."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtake.world import (
+    COLOURS,
+    MOTIONS,
+    SCENERIES,
+    SHAPES,
+    SIDE,
+    Clip,
+    Facts,
+    Scene,
+    caption,
+    describe_vocabulary,
+    make_clip,
+    parse,
+    render,
+    sample_facts,
+    vocabulary,
+)
+from longtake.world.clip import FPS
+from longtake.world.facts import TABLES
+from longtake.world.words import split
+
+RED = Facts("red", "square", "right", "sea")
+
+
+def clip(**changes):
+    return Clip((Scene(replace(RED, **changes)),), 1)
+
+
+def centre(picture):
+    """Where the sprite is, per frame (T, 2), on a screen whose edges meet."""
+    angle = (torch.arange(SIDE) + 0.5) / SIDE * 2 * torch.pi
+    places = []
+    for along in (picture.sprite.sum(1), picture.sprite.sum(2)):
+        sine, cosine = (along * angle.sin()).sum(1), (along * angle.cos()).sum(1)
+        places.append(torch.atan2(sine, cosine) / torch.pi)
+    return torch.stack(places, 1)
+
+
+def test_a_clip_is_the_same_for_ever():
+    pictures = [render(make_clip(random.Random("same"), 61, 1.0), 0, 9) for _ in range(2)]
+    assert torch.equal(pictures[0].frames, pictures[1].frames)
+    other = render(make_clip(random.Random("other"), 61, 1.0), 0, 9)
+    assert (other.frames - pictures[0].frames).abs().max() > 0.1
+
+
+def test_a_part_looks_as_in_the_whole_however_far_away():
+    whole = make_clip(random.Random(4), 61, 1.0)
+    full = render(whole, 0, 61)
+    for start, stop in ((0, 1), (17, 29), (60, 61)):
+        part = render(whole, start, stop)
+        assert torch.allclose(part.frames, full.frames[start:stop], atol=1e-6)
+        assert torch.allclose(part.sprite, full.sprite[start:stop], atol=1e-6)
+    far = render(whole, 10**6, 10**6 + 3)
+    assert far.frames.isfinite().all() and (far.sprite.sum((1, 2)) > 40).all()
+
+
+@pytest.mark.parametrize("scenery", SCENERIES)
+def test_pictures_are_in_range(scenery):
+    picture = render(clip(scenery=scenery), 0, 5)
+    assert picture.frames.shape == (5, 3, SIDE, SIDE) and picture.sprite.shape == (5, SIDE, SIDE)
+    assert picture.frames.min() >= 0 and picture.frames.max() <= 1
+    assert picture.sprite.min() >= 0 and picture.sprite.max() <= 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_sprite_has_its_colour(colour, shape):
+    picture = render(clip(colour=colour, shape=shape, motion="still"), 0, 1)
+    inside = (picture.sprite[0] > 0.99)[None] & ((picture.frames[0] - 0.11).abs().amax(0) > 0.3)[None]
+    seen = picture.frames[0][:, inside[0]].median(1).values
+    assert (seen - torch.tensor(COLOURS[colour])).abs().max() < 0.11
+
+
+def test_a_sprite_that_leaves_comes_in_again_on_the_other_side():
+    """Over two rounds a sprite that drifts is always wholly on the screen, and moves at one speed."""
+    picture = render(clip(motion="right"), 0, 4 * FPS)
+    area = picture.sprite.sum((1, 2))
+    assert area.std() < 0.01 * area.mean()
+    steps = (centre(picture)[:, 0].diff() + 1) % 2 - 1
+    assert torch.allclose(steps, torch.full_like(steps, 0.75 / FPS), atol=2e-3)
+    columns = picture.sprite.amax(1)
+    assert ((columns[:, 0] > 0.5) & (columns[:, -1] > 0.5)).any(), "it never crosses the edge"
+
+
+@pytest.mark.parametrize(("motion", "axis", "sign"), [("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1)])
+def test_it_goes_where_it_is_told(motion, axis, sign):
+    steps = (centre(render(clip(motion=motion), 0, 13)).diff(dim=0) + 1) % 2 - 1
+    assert (sign * steps[:, axis] > 0.01).all() and steps[:, 1 - axis].abs().max() < 1e-3
+
+
+def test_a_switch_changes_the_facts_and_eases_in():
+    """The frame of the switch still looks like the scene before; half a second later the new facts hold."""
+    before, after = replace(RED, motion="orbit"), Facts("blue", "star", "sway", "desert")
+    switched = Clip((Scene(before), Scene(after, 25)), 1)
+    old = Clip((Scene(before),), 1)
+    assert switched.facts_at(24) == before and switched.facts_at(25) == after
+    assert torch.allclose(render(switched, 0, 25).frames, render(old, 0, 25).frames)
+    assert (render(switched, 25, 26).frames - render(old, 25, 26).frames).abs().max() < 0.35
+    whole = render(switched, 0, 60)
+    jumps = (centre(whole).diff(dim=0) + 1) % 2 - 1
+    assert jumps.abs().max() < 0.12
+    late = whole.frames[45][:, (whole.sprite[45] > 0.99)].permute(1, 0)
+    assert ((late - torch.tensor(COLOURS["blue"])).abs().amax(1) < 0.11).float().mean() > 0.5
+    desert = render(clip(scenery="desert"), 45, 46).frames
+    clear = (whole.sprite[45] == 0) & (render(clip(scenery="desert"), 45, 46).sprite[0] == 0)
+    assert torch.allclose(whole.frames[45][:, clear], desert[0][:, clear], atol=1e-5)
+
+
+def test_switches_come_as_often_as_asked_and_on_the_first_frame_of_a_latent():
+    clips = [make_clip(random.Random(n), 121, 0.3) for n in range(400)]
+    switched = [c for c in clips if len(c.scenes) == 2]
+    assert 0.22 < len(switched) / len(clips) < 0.38
+    assert all(c.scenes[1].first % 4 == 1 and 0 < c.scenes[1].first < 121 for c in switched)
+
+
+def test_captions_say_the_facts():
+    rng = random.Random(0)
+    texts = set()
+    for _ in range(2000):
+        facts = sample_facts(rng)
+        text = caption(facts, rng)
+        texts.add(text)
+        assert parse(text) == {name: getattr(facts, name) for name in TABLES}, text
+        assert set(split(text)) <= set(vocabulary()) | {".", ","}, text
+    assert len(texts) > 1900
+
+
+def test_what_is_not_said_is_not_found():
+    assert parse("hello") == {"motion": "still", "size": "normal"}
+    assert parse("A RED ball, over the sea!") == {
+        "motion": "still", "size": "normal", "colour": "red", "shape": "circle", "scenery": "sea",
+    }  # fmt: skip
+
+
+def test_facts_are_all_met_and_round_shapes_do_not_spin():
+    rng = random.Random(1)
+    seen = [sample_facts(rng) for _ in range(1500)]
+    for name, table in TABLES.items():
+        assert {getattr(facts, name) for facts in seen} == set(table)
+    assert not any(facts.motion == "spin" and facts.shape in ("circle", "ring") for facts in seen)
+
+
+def test_unknown_facts_are_refused():
+    with pytest.raises(ValueError, match="colour is one of red"):
+        Facts("mauve", "circle", "left", "sea")
+
+
+def test_people_are_told_every_fact():
+    text = describe_vocabulary()
+    for word in (*COLOURS, *SHAPES):
+        assert word in text
+    assert text.count(",") > len(MOTIONS)
