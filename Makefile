@@ -24,7 +24,7 @@ bench: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; about a minute)"
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: install Python 3.11, or name another with PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt install python3.11-venv, or the like"; exit 1; }
 	@$(PIP) install -c constraints.txt torch
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@

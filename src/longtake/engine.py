@@ -138,7 +138,7 @@ class Rollout:
         self.shape = (model.codec.channels, height // model.codec.scale, width // model.codec.scale)
         self.index = 0  # windows done
         self.texts: dict[str, Text] = {}
-        self.anchor: Tensor | None = None  # the first latent of the video
+        self.anchor: Tensor | None = None  # the first latent of the shot
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
         self.end = None if end is None else self._encoded(end)[0]
@@ -223,10 +223,12 @@ class Rollout:
         return Take(number, first, self.model.codec.decoder(), session(), replay=replay)
 
     def _cut(self, cut: Cut) -> None:
-        """Open a new take, told of the end of the old one."""
+        """Open a new take, told of the end of the old one; a new shot (no seam) knows nothing, not even its anchor."""
         told, frames = self._told(cut)
         self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
         self._give(told, frames)
+        if not cut.seam:
+            self.anchor = None
 
     def _told(self, cut: Cut) -> tuple[list[Tensor], Tensor | None]:
         """The known latents (B C h w) with which a new take begins, and the frames that they are if handed over so."""
@@ -235,7 +237,8 @@ class Rollout:
         if cut.hand == "latents":
             count = latents_of_frames(cut.seam, self.model.codec.stride)
             recent = [row.value for _, row in sorted(self.take.tape.rows.items())]
-            known = [self.anchor, *recent[1 - count :]] if cut.anchor and self.anchor is not None else recent[-count:]
+            anchor = [self.anchor] if cut.anchor and self.anchor is not None else []
+            known = anchor + recent[len(recent) - count + len(anchor) :]
             return known, None
         frames = self.outlet.seam(cut)
         return self._encoded(frames), frames

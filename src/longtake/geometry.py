@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+MOST_FRAMES = 10**12  # over a thousand years at 24 frames per second
+
 
 def frames_of_seconds(seconds: float, fps: float) -> int:
     """Output frames that last `seconds`, at least 1. ValueError if seconds or fps is not a positive finite number."""
     for name, value in (("seconds", seconds), ("fps", fps)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number, not {value}")
+    if seconds * fps > MOST_FRAMES:
+        raise ValueError(f"{seconds:g} s are more than any disk holds: give fewer seconds, or let it run --endless")
     return max(1, round(Fraction(seconds) * Fraction(fps)))
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from longtake.engine import Frames, Rollout
+from longtake.geometry import frames_of_latents
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.plan import PlanError
@@ -133,8 +134,7 @@ class SkyReelsV2Pipeline:
         return Script.of([Scene(p) for p in prompts], fps, frames / fps)
 
     def _base(self) -> int:
-        stride = self.model.codec.stride
-        return 1 + stride * (self.model.limits.view - 1)
+        return frames_of_latents(self.model.limits.view, self.model.codec.stride)
 
     def _start(
         self, image: Picture | None, video: Tensor | None, overlap: int, size: tuple[int, int]
@@ -144,8 +144,10 @@ class SkyReelsV2Pipeline:
             raise PlanError("a video begins with an image or goes on from a video, not both")
         if video is None:
             return (None if image is None else pictures([image], size)), False
-        if len(video) < overlap:
-            raise PlanError(f"the video has {len(video)} frames, fewer than the overlap_history of {overlap}")
+        if not 1 <= overlap <= len(video):
+            raise PlanError(
+                f"the video has {len(video)} frames, fewer than the overlap_history of {overlap}, or that is below 1"
+            )
         return pictures(list(video[-overlap:]), size), True
 
     def _whole(self, size: tuple[int, int]) -> tuple[int, int]:

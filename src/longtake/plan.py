@@ -45,7 +45,7 @@ class Cut:
     seam: output frames that the new take repeats (0: a new shot that knows nothing of the old one).
     hand: "pixels8" sends the tail through uint8, "pixels" through clamped floats, "latents" carries latents on.
     keep: which version of the seam is shown; "new" and "blend" (a cross-fade) hold the old one back until the new is made.
-    anchor: the first latent of the take is the first latent of the whole video, told again.
+    anchor: the first latent of the take is the first latent of the shot, told again.
     """
 
     seam: int
@@ -155,24 +155,9 @@ def check(window: Window, limits: Limits) -> None:
         raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
 
 
-def show(window: Window) -> str:
-    """A window as text: one row per model call, one mark per latent frame, darker is noisier.
-
-    `·` is clean context; what fades from row to row is being made.
-    """
-    marks = " ░▒▓█"
-
-    def mark(level: float, role: Role) -> str:
-        if level == 0:
-            return "·" if role == "context" else " "
-        return marks[min(4, int(level * 4 + 0.999))]
-
-    return "\n".join("".join(mark(float(v), r) for v, r in zip(row, window.role)) for row in window.levels)
-
-
 @dataclass(frozen=True)
 class Cost:
-    """What a plan will take, counted without a model. frames: output frames asked for (None: endless)."""
+    """What a plan will take, counted without a model."""
 
     windows: int
     takes: int

@@ -75,6 +75,8 @@ class Script:
         such scene lasts 5 s. endless: the last scene goes on for ever.
         """
         if isinstance(source, Script):
+            if seconds is not None or endless:
+                raise ScriptError("a finished Script has its length: give its scenes instead, or no seconds")
             return source
         scenes = list(source) if isinstance(source, list | tuple) else _read(source)
         if not scenes:

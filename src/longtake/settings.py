@@ -63,13 +63,18 @@ class Settings:
             raise SettingsError(f"--guidance must be a number, not {guidance}")
         if seed < 0:
             raise SettingsError(f"--seed must be 0 or more, not {seed}")
+        from longtake.plans import plan as plan_named
+        from longtake.solve import SOLVERS
+
+        if solver is not None and solver not in SOLVERS:
+            raise SettingsError(f"--solver is one of {', '.join(SOLVERS)}, not {solver!r}")
         name = plan or model.plan
         own = model.options if name == model.plan else model.sampling
         return Settings(
             model=model.source or (str(model.path.resolve()) if model.path and not model.builtin else model.name),
             script=Script.of(source, rate, seconds, endless).facts(),
             plan=name,
-            options={**own, **(options or {})},
+            options=asdict(plan_named(name, **{**own, **(options or {})})),  # type: ignore[call-overload]
             fps=rate,
             seed=seed,
             guidance=model.guidance if guidance is None else guidance,
@@ -109,8 +114,15 @@ class Settings:
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> Settings:
-        """Undo `facts`."""
-        return Settings(**facts)
+        """Undo `facts`. SettingsError if another version, or something else, wrote them."""
+        try:
+            settings = Settings(**facts)
+            Script.from_facts(settings.script)
+        except (TypeError, KeyError) as error:
+            raise SettingsError(
+                f"its settings are not those of this longtake ({error}): use the version that made it"
+            ) from error
+        return settings
 
 
 def default_threads() -> int:

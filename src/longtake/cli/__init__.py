@@ -57,5 +57,8 @@ def _expected(error: Exception) -> bool:
 def _while_running(error: Exception) -> bool:
     """Whether the request was fine and something broke while it was carried out."""
     if isinstance(error, RuntimeError):
-        return error.__cause__ is not None and not isinstance(error.__cause__, PermissionError)
+        cause = error.__cause__
+        return type(cause).__name__ == "MediaError" or (
+            isinstance(cause, OSError) and not isinstance(cause, PermissionError)
+        )
     return isinstance(error, OSError | FloatingPointError)

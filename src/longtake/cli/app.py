@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 import longtake
 from longtake.cli import flags
 from longtake.cli.flags import PlanOptions
+from longtake.geometry import frames_of_seconds
 
 app = App(
     name="longtake",
@@ -39,7 +40,6 @@ def generate(
     negative: str | None = None,
     solver: Literal["euler", "unipc"] | None = None,
     threads: int | None = None,
-    allow: Annotated[list[str] | None, Parameter(negative="")] = None,
     dry_run: bool = False,
     format: Format = "text",
     options: Options = PlanOptions(),  # noqa: B008
@@ -62,7 +62,6 @@ def generate(
         negative: What should not be seen.
         solver: How the steps are taken.
         threads: Of the processor (default: all, at most 4). Part of what decides the last bit, so resume keeps it.
-        allow: Names of settings that may differ from those of the reel that is resumed.
         dry_run: Show the plan and its cost, make nothing.
         format: json prints one event per line.
     """
@@ -75,7 +74,6 @@ def generate(
         Request(prompt, script, seconds, endless, model, plan, chosen, seed, fps, guidance, negative, solver),
         output,
         threads=threads,
-        allow=tuple(allow or ()),
         dry_run=dry_run,
         offline=offline,
         json=format == "json",
@@ -141,7 +139,8 @@ def plan(
         return plans()
     given = flags.given(options)
     flags.known(name, given)
-    return show_plan(name, given, frames or round(24 * seconds), stride, view, windows, png)
+    count = frames_of_seconds(seconds, 24) if frames is None else frames
+    return show_plan(name, given, count, stride, view, windows, png)
 
 
 @app.command

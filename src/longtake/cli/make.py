@@ -77,7 +77,6 @@ def generate(
     output: Path | None,
     *,
     threads: int | None,
-    allow: tuple[str, ...],
     dry_run: bool,
     json: bool,
     offline: bool = False,
@@ -96,7 +95,7 @@ def generate(
     preview(settings, model, speed, console, folder.parent if dry_run else folder)
     if dry_run:
         return 0
-    return _record(settings, model, folder, console, speed, allow, json)
+    return _record(settings, model, folder, console, speed, (), json)
 
 
 def resume(folder: Path, *, allow: tuple[str, ...], repair: bool, json: bool) -> int:

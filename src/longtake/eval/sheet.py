@@ -14,7 +14,7 @@ PAPER, INK = (16, 18, 23), (226, 229, 236)
 MARGIN, GAP, LINE = 20, 6, 30  # pixels: around the sheet, between frames, for a caption
 
 
-def contact_sheet(rows: Sequence[tuple[str, Tensor]], columns: int = 10, scale: int = 2) -> Image.Image:
+def contact_sheet(rows: Sequence[tuple[str, Tensor]], columns: int = 9, scale: int = 2) -> Image.Image:
     """Captions and clips (T, 3, H, W) in [0, 1], each as `columns` frames evenly spaced over time, `scale` as large."""
     height, width = (scale * side for side in rows[0][1].shape[2:])
     size = (2 * MARGIN + columns * (width + GAP) - GAP, 2 * MARGIN + len(rows) * (LINE + height + GAP) - GAP)
@@ -34,6 +34,6 @@ def picture(frame: Tensor, scale: int = 1) -> Image.Image:
     return Image.fromarray(pixels).resize((scale * pixels.shape[1], scale * pixels.shape[0]), Image.Resampling.NEAREST)
 
 
-def save_sheet(path: Path, rows: Sequence[tuple[str, Tensor]], columns: int = 10, scale: int = 2) -> None:
+def save_sheet(path: Path, rows: Sequence[tuple[str, Tensor]], columns: int = 9, scale: int = 2) -> None:
     """Write a contact sheet as PNG."""
     contact_sheet(rows, columns, scale).save(path, optimize=True)

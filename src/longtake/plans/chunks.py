@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
-from longtake.noise import Grid, ramp, staircase
+from longtake.noise import GRIDS, Grid, ramp, staircase
 from longtake.plan import Cut, Limits, PlanError, Role, Window, with_guides
+
+HANDS = ("tape", "latents", "pixels", "pixels8")
+KEEPS = ("old", "new", "blend")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class Chunks:
     single: bool = False
 
     def __post_init__(self):
+        for name, value, choices in (
+            ("grid", self.grid, GRIDS),
+            ("hand", self.hand, HANDS),
+            ("keep", self.keep, KEEPS),
+        ):
+            _require(value in choices, f"--{name} is one of {', '.join(choices)}, not {value!r}")
         _require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
         _require(0 <= self.context < 1, f"--context must be a noise level in [0, 1), not {self.context}")
         _require(0 < self.strength <= 1, f"--strength must lie in (0, 1], not {self.strength}")
@@ -72,7 +81,8 @@ class Chunks:
         )
         soft = self.strength < 1
         _require(not (soft and (self.hand != "tape" or self.lag)), "--strength needs --hand tape and no --lag")
-        _require(not (self.anchor and self.hand != "latents"), "--anchor needs --hand latents")
+        _require(not self.anchor or self.hand == "latents", "--anchor needs --hand latents")
+        _require(not self.anchor or self.overlap > 1, "--anchor needs an --overlap of more than the anchor's one frame")
         _require(
             self.keep == "old" or self.hand in ("pixels", "pixels8"),
             f"--keep {self.keep} needs --hand pixels or pixels8",
@@ -91,6 +101,7 @@ class Chunks:
         known latents are given at the start; guides latents follow the last window, seen by it and never shown.
         """
         plan = replace(self, block=self.block or limits.block)
+        _require(not (self.single and frames is None), "one clip has an end: give a length or use --plan sliding")
         _require(not (guides and frames is None), "an endless video has no last frame: give a length")
         _require(
             frames is None or frames > frames_of_latents(known, stride), f"all {frames} frames are given: ask for more"

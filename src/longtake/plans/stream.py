@@ -11,7 +11,7 @@ from itertools import count, groupby
 import torch
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
-from longtake.noise import Grid, ramp, staircase
+from longtake.noise import GRIDS, Grid, ramp, staircase
 from longtake.plan import Limits, PlanError, Role, Window
 
 
@@ -48,6 +48,8 @@ class Stream:
     single = False
 
     def __post_init__(self):
+        if self.grid not in GRIDS:
+            raise PlanError(f"--grid is one of {', '.join(GRIDS)}, not {self.grid!r}")
         for name, value, least in (("steps", self.steps, 1), ("block", self.block, 0), ("sinks", self.sinks, 0)):
             if value < least:
                 raise PlanError(f"--{name} must be at least {least}, not {value}")
