@@ -53,7 +53,9 @@ class Settings:
 class Recipe(Protocol):
     """What is trained, and on what. A recipe is made from its table of the config and the run's folder."""
 
-    module: nn.Module  # only weights with requires_grad are trained
+    @property
+    def module(self) -> nn.Module:
+        """What is trained: only its weights with requires_grad."""
 
     def loss(self, step: int, rng: torch.Generator) -> Tensor:
         """The loss of a step; all chance comes from rng. () with gradients."""

@@ -37,7 +37,7 @@ def move(motion: str, home: tuple[float, float], phase: float, seconds: Array) -
     """The path of a motion. home is where a relative motion starts; phase in [0, 1) is where a periodic one starts."""
     zero = np.zeros_like(seconds)
     x, y, growth, turn = zero + home[0], zero + home[1], zero + 1, zero
-    angle = 2 * np.pi * phase
+    angle: Array | float = 2 * np.pi * phase
     if motion in DIRECTIONS:
         across, down = DIRECTIONS[motion]
         x, y = x + across * DRIFT * seconds, y + down * DRIFT * seconds

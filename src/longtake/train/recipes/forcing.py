@@ -87,7 +87,7 @@ class ForcingRecipe:
         if not self.config.data:
             encode_clips(folder, Source(**self.config.source), self.config.clips, Path(self.config.codec))
         self.data = Latents(folder)
-        self.text = WordText.load(*(Path(self.config.text) / name for name in ("text_encoder", "tokenizer")))
+        self.text = WordText.load(Path(self.config.text) / "text_encoder", Path(self.config.text) / "tokenizer")
         self.module = WanTransformer(WanConfig(**self.config.network))
         initialise(self.module)
         self.steady = [n for n, clip in enumerate(self.data.clips) if len(clip.scenes) == 1]
