@@ -13,7 +13,7 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 
-from longtake import engine
+from longtake import api, engine
 from longtake.engine import Ended, Frames, Rollout
 from longtake.models import ltx_checkpoint, ltx_original
 from longtake.models.ltx import LTXConfig, LTXTransformer
@@ -162,7 +162,7 @@ def test_the_network_is_told_the_rate_that_was_asked_for(models, monkeypatch, ho
         LTXConfig, "frames", lambda self, at, fps, run=LTXConfig.frames: told.append(fps) or run(self, at, fps)
     )
     if how == "generate":
-        list(engine.generate(models[True], "a", "clip", seconds=1, fps=12, steps=1))
+        list(api.generate(models[True], "a", "clip", seconds=1, fps=12, steps=1))
     else:
         settings = Settings.resolve(models[True], "a", seconds=1, fps=12, plan="clip", options={"steps": 1})
         list(settings.rollout(models[True]).run())

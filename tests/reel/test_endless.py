@@ -96,7 +96,10 @@ def test_memory_stays_as_it_is(tmp_path):
 
 
 LEAKS = {
-    "a frame": (lambda kept, event: isinstance(event, Frames) and kept.append(event.video.clone()), "memory"),
+    "a frame": (
+        lambda kept, event: isinstance(event, Frames) and kept.append(event.video.clone()),
+        ("memory", "tensors"),
+    ),
     "a tensor per window": (lambda kept, event: isinstance(event, Ended) and kept.append(torch.zeros(1)), "tensors"),
     "a note per window": (lambda kept, event: isinstance(event, Ended) and kept.append([]), "objects"),
 }
