@@ -28,15 +28,16 @@ LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
 class Card:
     """What longtake.json says: the name of the model, and the settings that suit it.
 
-    overlap: frames of the sliding plan. context: light noise on them.
+    overlap: frames of the sliding plan. context: light noise on them. what: the model in a few words, for lists.
     """
 
     name: str = "pocket"
-    guidance: float = 3.0
+    guidance: float = 3.5
     steps: int = 12
     shift: float = 3.0
     overlap: int = 17
     context: float = 0.02
+    what: str = "one sprite over one scenery, told in words; trained here"
 
     def about(self, view: int, clips: Mapping[str, Any]) -> dict[str, Any]:
         """The contents of longtake.json. view: latent frames seen at once; clips: a `Source` of training clips, counted."""
@@ -54,6 +55,7 @@ class Card:
             "sampling": sampling,
             "vocabulary": describe_vocabulary(),
             "clips": dict(clips),
+            "about": self.what,
         }
 
     def scheduler(self) -> dict[str, Any]:
