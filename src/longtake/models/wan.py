@@ -26,7 +26,9 @@ from longtake.models.wan_block import (
     FrameMemory,
     KeyValue,
     Placed,
+    Span,
     TextMemory,
+    causal_spans,
     modulated,
     rotary,
     rotate,
@@ -218,6 +220,7 @@ class WanTransformer(nn.Module):
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
+        spans: Sequence[Span] | None = None,
     ) -> Tensor:  # fmt: skip
         """Velocity (B C F H W).
 
@@ -225,11 +228,12 @@ class WanTransformer(nn.Module):
         `text_memory` made of one prompt or of several, with `scene` telling which one each frame follows.
         positions: (F,) where frames stand in time; 0, 1, 2... if not given. blocks: (F,) ascending; a frame attends
         to its block and to those before, or to all frames if not given. memory: frames from before, seen by all.
-        fps: of the output, one number or (B,); only some networks care.
+        fps: of the output, one number or (B,); only some networks care. spans: in frames, who attends to whom where
+        `blocks` cannot say it.
         """
         head_BFD, time_BF6D = self._time(level, fps)
         x_BFSD = self._tokens(x_BCFHW)
-        call = self._call(x_BCFHW, text, positions, scene, blocks, memory)
+        call = self._call(x_BCFHW, text, positions, scene, blocks, memory, spans)
         for index, block in enumerate(self.blocks):
             if self.checkpointing and torch.is_grad_enabled():
                 x_BFSD = checkpoint(
@@ -292,7 +296,7 @@ class WanTransformer(nn.Module):
         patches_BFSC = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
         return nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
 
-    def _call(self, x_BCFHW, text, positions, scene, blocks, memory) -> Call:
+    def _call(self, x_BCFHW, text, positions, scene, blocks, memory, spans=None) -> Call:
         frames, height, width = x_BCFHW.shape[2:]
         if isinstance(text, TextMemory):
             text = [text]
@@ -300,8 +304,9 @@ class WanTransformer(nn.Module):
         scenes = [(0, 0, frames)] if scene is None else list(runs(scene))
         rope = self._rope(range(frames) if positions is None else positions, height, width, self.proj_out.weight)
         tokens = math.prod(self._grid(height, width))
-        spans = [(0, 0, frames)] if blocks is None else runs(blocks)
-        return Call(texts, scenes, rope, [(start * tokens, stop * tokens) for _, start, stop in spans], memory)
+        if spans is None:
+            spans = causal_spans([0] * frames if blocks is None else blocks)
+        return Call(texts, scenes, rope, [span.times(tokens) for span in spans], memory)
 
     def _pixels(self, x_BFSD: Tensor, head_BFD: Tensor, shape: torch.Size) -> Tensor:
         """Norm, project and put the patches back together."""

@@ -46,14 +46,32 @@ class Call:
     """What every layer is told in one call of the network.
 
     texts: an embedding (B, L, D), or memories of prompts. scenes: (prompt, first frame, end frame) of every stretch
-    of frames that follow one prompt. rope: see `rotary`. spans: (first token, end token) of every attention block.
+    of frames that follow one prompt. rope: see `rotary`. spans: who attends to whom, in tokens.
     """
 
     texts: Tensor | Sequence[TextMemory]
     scenes: Sequence[tuple[int, int, int]]
     rope: Tensor
-    spans: Sequence[tuple[int, int]]
+    spans: Sequence[Span]
     memory: Placed | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch [start, stop) of a call, and the stretches of it that it attends to, beside all that is remembered."""
+
+    start: int
+    stop: int
+    sees: tuple[tuple[int, int], ...]
+
+    def times(self, size: int) -> Span:
+        """The same span in units that are `size` times smaller."""
+        return Span(self.start * size, self.stop * size, tuple((a * size, b * size) for a, b in self.sees))
+
+
+def causal_spans(blocks: Sequence[int]) -> list[Span]:
+    """Every block of frames attends to itself and to all blocks before it. blocks: (F,) ascending."""
+    return [Span(start, stop, ((0, stop),)) for _, start, stop in runs(blocks)]
 
 
 def rotary(positions_F: Tensor, height: int, width: int, head: int) -> Tensor:
@@ -90,6 +108,15 @@ def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
     batch = len(q_BLNE)
     q, k, v = (t.expand(batch, -1, -1, -1).transpose(1, 2) for t in (q_BLNE, k_BLNE, v_BLNE))
     return nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def visible(x: Tensor, past: int, sees: Sequence[tuple[int, int]]) -> Tensor:
+    """Keys or values (B, past + L, N, E) that are remembered or lie in these stretches of the call."""
+    (first, *rest) = sees if past == 0 else ((-past, 0), *sees)
+    parts = [first]
+    for start, stop in rest:
+        parts[-1:] = [(parts[-1][0], stop)] if start == parts[-1][1] else [parts[-1], (start, stop)]
+    return joined([x[:, past + start : past + stop] for start, stop in parts])
 
 
 def split(x: Tensor, heads: int) -> Tensor:
@@ -159,7 +186,7 @@ class Attention(nn.Module):
         if call.memory is not None:
             old_k, old_v = call.memory.keys[index], call.memory.values[index]
             k, v, past = torch.cat((old_k, k), 1), torch.cat((old_v, v), 1), old_k.shape[1]
-        seen = [attend(q[:, start:stop], k[:, : past + stop], v[:, : past + stop]) for start, stop in call.spans]
+        seen = [attend(q[:, s.start : s.stop], *(visible(x, past, s.sees) for x in (k, v))) for s in call.spans]
         return self.to_out[0](joined(seen)).view_as(x_BFSD)
 
 
