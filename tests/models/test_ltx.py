@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longtake.models.base import Cond, Past, Text
+from longtake.models.layers import TanhGelu
 from longtake.models.ltx import LTXConfig, LTXTransformer, initialise, tiny
-from longtake.models.ltx_block import TanhGelu
 from longtake.models.ltx_session import LTXSession
 from longtake.plan import PlanError, Window
 from tests.models.oracles import apart, oracle, rand, shuffled, twin

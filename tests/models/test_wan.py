@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from longtake.models.layers import TanhGelu
 from longtake.models.wan import WanConfig, WanTransformer, initialise, tiny
-from longtake.models.wan_block import Attention, TanhGelu
+from longtake.models.wan_block import Attention
 from tests.models.oracles import apart, oracle, rand, shuffled, twin
 
 CASES = {

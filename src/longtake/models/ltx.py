@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from longtake.models import weights
-from longtake.models.ltx_block import Block, Call, Levels, TanhGelu, TextMemory, rotary, runs, wide
+from longtake.models.layers import TanhGelu, runs, wide
+from longtake.models.ltx_block import Block, Call, Levels, TextMemory, rotary
 from longtake.plan import PlanError
 
 SECONDS, PIXELS = 20.0, 2048.0  # the window of positions that the network was trained for

@@ -7,13 +7,14 @@ distinct noise levels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+
+from longtake.models.layers import FeedForward, TanhGelu, gated, wide
 
 THETA = 10000.0
 KeyValue = tuple[Tensor, Tensor]  # (B, L, N, E) each
@@ -78,11 +79,6 @@ def rotate(x_BLD: Tensor, rope: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rope).flatten(-2).to(x_BLD.dtype)
 
 
-def wide(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
 def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor, seen_BL: Tensor | None = None) -> Tensor:
     """Attention (B, L, N*E) to what is seen; a text of batch 1 serves any batch."""
     batch = len(q_BLNE)
@@ -91,23 +87,9 @@ def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor, seen_BL: Tensor | Non
     return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
-def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(label, start, stop) of every stretch of equal labels."""
-    start = 0
-    for label, group in groupby(labels):
-        stop = start + len(list(group))
-        yield label, start, stop
-        start = stop
-
-
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """RMSNorm(x) * (1 + scale) + shift, in float32 or better."""
     return torch.addcmul(shift, nnf.rms_norm(wide(x), x.shape[-1:], eps=eps), 1 + scale).to(x.dtype)
-
-
-def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """x + change * gate, in float32 or better."""
-    return torch.addcmul(wide(x), wide(change), gate).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -145,38 +127,6 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1))
 
 
-class TanhGelu(nn.Module):
-    """GELU in its tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.is_grad_enabled():
-            return nnf.gelu(x, approximate="tanh")
-        twice = 2 * (2 / math.pi) ** 0.5  # 0.5 (1 + tanh(u)) = sigmoid(2 u), which a CPU computes three times faster
-        return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
-
-
-class Projection(nn.Module):
-    """A linear layer under the name diffusers gives it."""
-
-    def __init__(self, dim: int, out: int):
-        super().__init__()
-        self.proj = nn.Linear(dim, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
-class FeedForward(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.net = nn.Sequential(Projection(dim, hidden), TanhGelu(), nn.Linear(hidden, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
 class Block(nn.Module):
     """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each token's noise level."""
 
@@ -184,7 +134,7 @@ class Block(nn.Module):
         super().__init__()
         self.eps = eps
         self.attn1, self.attn2 = Attention(dim, heads, dim), Attention(dim, heads, told)
-        self.ff = FeedForward(dim, 4 * dim)
+        self.ff = FeedForward(dim, 4 * dim, dim, TanhGelu())
         self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
     def forward(self, x_BFSD: Tensor, index: int, call: Call) -> Tensor:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from longtake.models import weights
+from longtake.models.layers import FeedForward, runs, wide
 from longtake.models.wan_block import (
     Block,
     Call,
-    FeedForward,
     FrameMemory,
     KeyValue,
     Placed,
@@ -32,9 +32,7 @@ from longtake.models.wan_block import (
     modulated,
     rotary,
     rotate,
-    runs,
     split,
-    wide,
 )
 
 

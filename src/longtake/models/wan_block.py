@@ -6,14 +6,14 @@ width, L a run of tokens.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+
+from longtake.models.layers import FeedForward, TanhGelu, gated, runs, wide
 
 KeyValue = tuple[Tensor, ...]  # (B, L, N, E) each: key and value; of a text also those of the image beside it
 
@@ -98,11 +98,6 @@ def rotate(x_BLNE: Tensor, rope_LE: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rope_LE[:, None]).flatten(-2).to(x_BLNE.dtype)
 
 
-def wide(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
 def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
     """Attention (B, L, N*E); a text of batch 1 serves any batch."""
     batch = len(q_BLNE)
@@ -127,15 +122,6 @@ def split(x: Tensor, heads: int) -> Tensor:
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Stretches of tokens one after the other; no copy of a single one."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
-
-
-def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(label, start, stop) of every stretch of equal labels."""
-    start = 0
-    for label, group in groupby(labels):
-        stop = start + len(list(group))
-        yield label, start, stop
-        start = stop
 
 
 class RMSNorm(nn.RMSNorm):
@@ -190,38 +176,6 @@ class Attention(nn.Module):
         return self.to_out[0](joined(seen)).view_as(x_BFSD)
 
 
-class TanhGelu(nn.Module):
-    """GELU in its tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.is_grad_enabled():
-            return nnf.gelu(x, approximate="tanh")
-        twice = 2 * (2 / math.pi) ** 0.5  # 0.5 (1 + tanh(u)) = sigmoid(2 u), which a CPU computes three times faster
-        return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
-
-
-class Projection(nn.Module):
-    """A linear layer under the name diffusers gives it."""
-
-    def __init__(self, dim: int, out: int):
-        super().__init__()
-        self.proj = nn.Linear(dim, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
-class FeedForward(nn.Module):
-    """Linear, activation, linear."""
-
-    def __init__(self, dim: int, hidden: int, out: int, act: nn.Module):
-        super().__init__()
-        self.net = nn.Sequential(Projection(dim, hidden), act, nn.Linear(hidden, out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
 class Block(nn.Module):
     """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each frame's noise level."""
 
@@ -270,8 +224,3 @@ def modulated(x_BFSD: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
     """LayerNorm(x) * (1 + scale) + shift, in float32 or better; shift and scale are (B, F, 1, D)."""
     normed = nnf.layer_norm(wide(x_BFSD), x_BFSD.shape[-1:], eps=eps)
     return torch.addcmul(shift, normed, 1 + scale).to(x_BFSD.dtype)
-
-
-def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """x + change * gate, in float32 or better."""
-    return torch.addcmul(wide(x), wide(change), gate).to(x.dtype)

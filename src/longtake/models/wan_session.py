@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from longtake.models.base import Cond, Past
+from longtake.models.layers import runs
 from longtake.models.wan import WanTransformer
-from longtake.models.wan_block import FrameMemory, Placed, TextMemory, runs
+from longtake.models.wan_block import FrameMemory, Placed, TextMemory
 from longtake.models.wan_image import Beside
 from longtake.plan import Window
 
@@ -98,8 +99,8 @@ class WanSession:
             self.memory = FrameMemory(*map(tuple, kept))
 
     def _read(self, text_BLD: Tensor) -> TextMemory:
-        image = None if self.beside is None else repeated(self.beside.image_BLD, len(text_BLD))
-        return self.net.text_memory(text_BLD, image)
+        image = self.beside.image_BLD if self.beside is not None else None
+        return self.net.text_memory(text_BLD, None if image is None else repeated(image, len(text_BLD)))
 
     def _told(self, at: slice | list[int]) -> dict:
         """What the network is told of the frames in these columns."""
