@@ -19,6 +19,7 @@ from torch import Tensor
 from longtake.eval.judge import judge, score
 from longtake.models import wan_codec, weights
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
+from longtake.train.config import read_table
 from longtake.train.data import Source
 from longtake.world import make_clip, render
 
@@ -54,7 +55,7 @@ class CodecRecipe:
     """Reconstruction of short pieces of pocket clips."""
 
     def __init__(self, config: Mapping[str, Any], out: Path):
-        self.config = CodecConfig(**config)
+        self.config = read_table(CodecConfig, config, "codec")
         self.module = load_codec(Path(self.config.start)) if self.config.start else new_codec(self.config.network)
         self.module.train()
 

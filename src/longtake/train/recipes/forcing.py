@@ -27,6 +27,7 @@ from longtake.models.wan import WanConfig, WanTransformer, initialise
 from longtake.models.wan_session import WanSession
 from longtake.noise import mix
 from longtake.plan import Limits
+from longtake.train.config import read_table
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
 from longtake.train.levels import Mixture, draw_history, draw_levels, patterns
@@ -81,11 +82,12 @@ class ForcingRecipe:
     """Velocity matching with a noise level per frame."""
 
     def __init__(self, config: Mapping[str, Any], out: Path):
-        self.config = ForcingConfig(**config)
-        self.mixture = Mixture(**self.config.mixture)
+        self.config = read_table(ForcingConfig, config, "forcing")
+        self.mixture = read_table(Mixture, self.config.mixture, "forcing.mixture")
         folder = clips_folder(out, config)
         if not self.config.data:
-            encode_clips(folder, Source(**self.config.source), self.config.clips, Path(self.config.codec))
+            source = read_table(Source, self.config.source, "forcing.source")
+            encode_clips(folder, source, self.config.clips, Path(self.config.codec))
         self.data = Latents(folder)
         self.text = WordText.load(Path(self.config.text) / "text_encoder", Path(self.config.text) / "tokenizer")
         self.module = WanTransformer(WanConfig(**self.config.network))

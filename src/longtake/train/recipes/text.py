@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from longtake.models.text import T5Config, T5Encoder
+from longtake.train.config import read_table
 from longtake.train.loop import write_json
 from longtake.train.tokenizer import make_tokenizer
 from longtake.world import caption, sample_facts, vocabulary
@@ -40,7 +41,7 @@ class TextRecipe:
     """Attribute classification from every token of a caption."""
 
     def __init__(self, config: Mapping[str, Any], out: Path):
-        self.config = TextConfig(**config)
+        self.config = read_table(TextConfig, config, "text")
         self.tokenizer = make_tokenizer(vocabulary())
         encoder = T5Encoder(T5Config(vocab_size=self.tokenizer.get_vocab_size(), **(self.config.network or SMALL)))
         initialise(encoder)

@@ -1,0 +1,51 @@
+"""A config is read strictly: what is unknown, of the wrong type, missing or changed is named."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from longtake.train.config import ConfigError, changes, read_table
+
+
+@dataclass(frozen=True)
+class Oven:
+    degrees: int
+    name: str = ""
+    heat: Literal["top", "bottom"] = "top"
+    minutes: float | None = None
+
+    def __post_init__(self):
+        if self.degrees > 300:
+            raise ValueError("degrees must stay below 300")
+
+
+def test_a_table_becomes_a_dataclass():
+    assert read_table(Oven, {"degrees": 200, "minutes": 5}, "oven") == Oven(200, minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"degrees": 1, "nmae": ""}, r"\[oven\] has no key 'nmae': did you mean name\?"),
+        ({"degrees": 1, "zzz": ""}, r"\[oven\] has no key 'zzz': there are: degrees, name"),
+        ({"degrees": "hot"}, "degrees is 'hot'; it should be a whole number"),
+        ({"degrees": True}, "should be a whole number"),
+        ({"degrees": 1, "heat": "left"}, 'should be "top" or "bottom"'),
+        ({"name": "a"}, "has no degrees, and there is no default"),
+        ({"degrees": 400}, r"\[oven\] degrees must stay below 300"),
+    ],
+)
+def test_what_is_wrong_is_named(table, words):
+    with pytest.raises(ConfigError, match=words):
+        read_table(Oven, table, "oven")
+
+
+def test_changes_are_told_key_by_key():
+    old = {"loop": {"lr": 0.1, "steps": 5}, "line": {"net": {"width": 3}, "sizes": [1, 2]}}
+    new = {"loop": {"lr": 0.2, "steps": 9}, "line": {"net": {"width": 3, "depth": 2}, "sizes": (1, 2)}}
+    assert changes(old, new, free=["loop.steps"]) == [
+        "line.net.depth was not set, now 2",
+        "loop.lr was 0.1, now 0.2",
+    ]
+    assert changes(old, old) == []
