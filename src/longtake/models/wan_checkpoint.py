@@ -123,8 +123,11 @@ def _session(found: Layout, net: WanTransformer, codec: WanCodec, device: str) -
     whole = bool(found.about.get("whole_timesteps", not found.about))
     tell = None
     if found.kind == "i2v":
-        tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
-        tell = Teller(codec, weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, device))
+        eyes = None
+        if found.sees:
+            tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
+            eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, device)
+        tell = Teller(codec, eyes)
     return lambda: WanSession(net, whole, tell)
 
 

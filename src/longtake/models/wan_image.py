@@ -19,18 +19,19 @@ from longtake.plan import PlanError, Window
 
 @dataclass(frozen=True)
 class Beside:
-    """beside_BCFhw: one mask channel per output frame of a latent, then latents. image_BLD: CLIP tokens of the first frame."""
+    """beside_BCFhw: one mask channel per output frame of a latent, then latents. image_BLD: CLIP tokens of the first
+    frame (None: the network sees no CLIP)."""
 
     beside_BCFhw: Tensor
-    image_BLD: Tensor
+    image_BLD: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Teller:
-    """Makes what is told of the frames with which a take begins."""
+    """Makes what is told of the frames with which a take begins. eyes: for a network that sees CLIP tokens."""
 
     codec: WanCodec
-    eyes: ClipVision
+    eyes: ClipVision | None = None
 
     @torch.no_grad()
     def __call__(self, window: Window, past: Past) -> Beside:
@@ -42,12 +43,21 @@ class Teller:
                 "this checkpoint is told of the first frames of a take, and of no others: use --plan crossclip"
             )
         frames, count = past.frames, len(window.frames)
-        rest = frames_of_latents(count, self.codec.stride) - frames.shape[2]
-        grey = frames.new_zeros(*frames.shape[:2], rest, *frames.shape[3:])
-        latents = self.codec.encode(torch.cat([frames, grey], 2))
-        mask = known(frames.shape[2], count, self.codec.stride).to(latents)
-        mask_BSFhw = mask[None, :, :, None, None].expand(len(latents), -1, -1, *latents.shape[3:])
-        return Beside(torch.cat([mask_BSFhw, latents], 1), self.eyes.see(frames[:, :, 0]))
+        latents = self.codec.encode(followed_by_grey(frames, frames_of_latents(count, self.codec.stride)))
+        mask = known(frames.shape[2], count, self.codec.stride)
+        return Beside(masked(mask, latents), self.eyes.see(frames[:, :, 0]) if self.eyes else None)
+
+
+def followed_by_grey(frames: Tensor, count: int) -> Tensor:
+    """Known frames (B 3 T H W) in [-1, 1], and frames of zeros up to `count`."""
+    rest = frames.new_zeros(*frames.shape[:2], count - frames.shape[2], *frames.shape[3:])
+    return torch.cat([frames, rest], 2)
+
+
+def masked(mask: Tensor, latents: Tensor) -> Tensor:
+    """What stands beside x: mask channels (stride, F) or (B, stride, F), then the latents (B C F h w)."""
+    mask_BSFhw = mask.to(latents).reshape(-1, *mask.shape[-2:], 1, 1)
+    return torch.cat([mask_BSFhw.expand(len(latents), -1, -1, *latents.shape[3:]), latents], 1)
 
 
 def known(frames: int, latents: int, stride: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -40,9 +41,16 @@ class Layout:
     @property
     def missing(self) -> tuple[str, ...]:
         """Parts that a video needs and that are not here."""
-        needed = [part for part in PARTS if part != "image_encoder" or self.kind == "i2v"]
+        needed = [part for part in PARTS if part != "image_encoder" or self.sees]
         found = [part for part in needed if part not in self.parts]
         return (*found, *(["tokenizer"] if self.tokenizer is None else []))
+
+    @property
+    def sees(self) -> bool:
+        """Whether the network takes CLIP tokens of an image; one of our own may do with what is told beside x."""
+        if self.kind != "i2v" or "transformer" not in self.parts:
+            return self.kind == "i2v"
+        return not self.about or sees_image(self.entries("transformer"))
 
     def entries(self, part: Part) -> dict[str, Entry]:
         """Tensors of a part, under the names of diffusers and transformers."""
@@ -51,9 +59,22 @@ class Layout:
 
 def shape_kind(tensors: Mapping[str, Entry]) -> Kind | None:
     """The kind, where shapes tell it: only image to video and the checkpoint with a frame rate are shaped differently."""
-    if any(name.startswith("condition_embedder.image_embedder.") for name in tensors):
+    if sees_image(tensors) or told_beside(tensors):
         return "i2v"
     return "df" if "fps_embedding.weight" in tensors else None
+
+
+def sees_image(tensors: Mapping[str, Entry]) -> bool:
+    """Whether a network embeds CLIP tokens."""
+    return any(name.startswith("condition_embedder.image_embedder.") for name in tensors)
+
+
+def told_beside(tensors: Mapping[str, Entry]) -> bool:
+    """Whether a network takes more channels than it gives."""
+    taken, given = tensors.get("patch_embedding.weight"), tensors.get("proj_out.weight")
+    if taken is None or given is None or len(taken.shape) < 3:
+        return False
+    return taken.shape[1] > given.shape[0] // math.prod(taken.shape[2:])
 
 
 def network(found: Layout) -> WanConfig:

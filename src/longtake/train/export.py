@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.models import wan_codec, weights
-from longtake.models.wan import WanConfig, WanTransformer
+from longtake.models.wan import WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.train.data import clips_folder, count_clips
 from longtake.train.loop import newest_checkpoint, write_json
+from longtake.train.start import network_of
 from longtake.world import FPS, SIDE, describe_vocabulary
 
 LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
@@ -28,31 +29,40 @@ LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
 class Card:
     """What longtake.json says: the name of the model, and the settings that suit it.
 
-    overlap: frames of the sliding plan. context: light noise on them. what: the model in a few words, for lists.
+    kind: "df" (known frames in place) or "i2v" (told beside x). options: of the plan, besides steps and shift. what: the
+    model in a few words, for lists.
     """
 
     name: str = "pocket"
+    kind: str = "df"
+    plan: str = "sliding"
     guidance: float = 3.5
     steps: int = 12
     shift: float = 3.0
-    overlap: int = 17
-    context: float = 0.02
+    options: Mapping[str, Any] = field(default_factory=lambda: {"overlap": 17, "context": 0.02})
     what: str = "one sprite over one scenery, told in words; trained here"
+
+    def sampling(self) -> dict[str, Any]:
+        """Options that suit the model under any plan."""
+        return {"steps": self.steps, "shift": self.shift}
+
+    def all_options(self) -> dict[str, Any]:
+        """Options of its own plan."""
+        return {**self.sampling(), **self.options}
 
     def about(self, view: int, clips: Mapping[str, Any]) -> dict[str, Any]:
         """The contents of longtake.json. view: latent frames seen at once; clips: a `Source` of training clips, counted."""
-        sampling = {"steps": self.steps, "shift": self.shift}
         return {
             "name": self.name,
             "family": "wan",
-            "kind": "df",
+            "kind": self.kind,
             "fps": FPS,
             "size": [SIDE, SIDE],
             "view": view,
             "guidance": self.guidance,
-            "plan": "sliding",
-            "options": {**sampling, "overlap": self.overlap, "context": self.context},
-            "sampling": sampling,
+            "plan": self.plan,
+            "options": self.all_options(),
+            "sampling": self.sampling(),
             "vocabulary": describe_vocabulary(),
             "clips": dict(clips),
             "about": self.what,
@@ -72,32 +82,37 @@ class Card:
 def export(
     run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), dtype: torch.dtype = torch.bfloat16
 ) -> Path:
-    """Write the averaged weights of a forcing run's newest checkpoint, a codec and a text encoder to the folder `out`.
+    """Write the averaged weights of a run's newest checkpoint, a codec and a text encoder to the folder `out`.
 
     The folder is made beside `out`, opened once to prove that it is whole, and put in its place in one move.
     FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than LIMIT.
     """
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    told = json.loads((run / "config.json").read_text())["forcing"]
-    view = _write_transformer(run, told["network"], draft / "transformer", dtype)
+    view = _write_transformer(run, draft / "transformer", dtype)
     _write_codec(codec, draft / "vae", dtype)
     _write_text(text, draft, dtype)
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
-    write_json(draft / "model_index.json", _index())
-    write_json(draft / "longtake.json", card.about(view, count_clips(clips_folder(run, told))))
+    write_json(draft / "model_index.json", _index(card.kind))
+    write_json(draft / "longtake.json", card.about(view, count_clips(clips_folder(run, told_of(run)))))
     _prove(draft)
     _put(draft, out)
     return out
 
 
-def _write_transformer(run: Path, network: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> int:
+def told_of(run: Path) -> dict[str, Any]:
+    """The recipe's table of a run's config."""
+    tables = json.loads((run / "config.json").read_text())
+    return next((table for name, table in tables.items() if name != "loop"), {})
+
+
+def _write_transformer(run: Path, folder: Path, dtype: torch.dtype) -> int:
     """Save the network; the number of latent frames that it sees at once."""
     newest = newest_checkpoint(run)
     if newest is None:
         raise FileNotFoundError(f"{run} holds no checkpoint: train longer, or give another folder")
-    config = WanConfig(**network)
+    config = network_of(run)
     net = weights.load(WanTransformer, config, newest / "ema.safetensors")
     weights.save(net, config, folder, kind="SkyReelsV2Transformer3DModel", dtype=dtype)
     return config.view
@@ -117,10 +132,10 @@ def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
     save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
 
 
-def _index() -> dict[str, Any]:
+def _index(kind: str) -> dict[str, Any]:
     """model_index.json of a diffusers pipeline of these parts."""
     return {
-        "_class_name": "SkyReelsV2DiffusionForcingPipeline",
+        "_class_name": "WanImageToVideoPipeline" if kind == "i2v" else "SkyReelsV2DiffusionForcingPipeline",
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["tokenizers", "Tokenizer"],
@@ -155,7 +170,7 @@ def main() -> None:
     for name in ("run", "codec", "text", "out"):
         parser.add_argument(name, type=Path)
     for name, default in asdict(Card()).items():
-        parser.add_argument(f"--{name}", type=type(default), default=default)
+        parser.add_argument(f"--{name}", type=json.loads if name == "options" else type(default), default=default)
     given = vars(parser.parse_args())
     run, codec, text, out = (given.pop(name) for name in ("run", "codec", "text", "out"))
     print(f"written to {export(run, codec, text, out, card=Card(**given))}")

@@ -89,3 +89,16 @@ def draw_levels(rng: torch.Generator, pattern: Tensor, history: Tensor, frames: 
         )
     )
     return kinds[pattern, torch.arange(count)]
+
+
+def block_staircase(rng: torch.Generator, count: int, blocks: int, shift: float, steps: int = 12) -> Tensor:
+    """Levels per block (B, blocks) at a random call of a plan in which block b starts at call b * lag.
+
+    Each video draws its own lag from 1 to `steps`, and its call evenly from those at which some block is moving, plus a
+    part of a call, so that all levels are met. With lag = steps one block moves at a time.
+    """
+    lag = torch.randint(1, steps + 1, (count, 1), generator=rng)
+    calls = steps + lag * (blocks - 1)
+    call = spread(rng, count)[:, None] * calls
+    done = ((call - lag * torch.arange(blocks)) / steps).clamp(0, 1)
+    return shifted(1 - done, shift)

@@ -1,0 +1,110 @@
+"""What an image-to-video network is told of the first frames of a clip, encoded once and kept on disk.
+
+It is the latents of the first k frames followed by grey ones, exactly as `models.wan_image` makes them. Grey frames long
+after the known ones always give the same latents (the codec looks back a few dozen frames), so only the first TAIL
+latents after the known ones are encoded and the last of them is repeated; a test measures what that leaves out.
+
+A folder holds told.json and shards 00000.safetensors, ... of as many clips as those of the latents beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from longtake.geometry import frames_of_latents, latents_of_frames
+from longtake.models.wan_image import followed_by_grey, known, masked
+from longtake.train.data import SHARD, SHARDS, Encode, Source
+from longtake.train.loop import write_json
+from longtake.world import Clip, render
+
+TAIL = 13  # latents after the known ones that are encoded; those behind differ by less than 1e-4
+
+
+@dataclass(frozen=True)
+class Givens:
+    """How many frames of a clip are given: each of `counts` with its weight. stride: of the codec, in time."""
+
+    counts: Sequence[int] = (1, 5, 17)
+    weights: Sequence[float] = (0.7, 0.15, 0.15)
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.weights) or not self.counts:
+            raise ValueError(
+                f"{len(self.counts)} counts of given frames, but {len(self.weights)} weights: give as many"
+            )
+        if wrong := [n for n in self.counts if n < 1 or (n - 1) % self.stride]:
+            raise ValueError(f"{wrong[0]} given frames do not fill whole latents: use 1, {1 + self.stride}, ...")
+
+    def of(self, number: int) -> int:
+        """Frames given of clip `number`, always the same."""
+        return random.Random(f"given {number}").choices(list(self.counts), list(self.weights))[0]
+
+
+def told_latents(clip: Clip, frames: int, encode: Encode, stride: int = 4) -> Tensor:
+    """Latents (C, k + TAIL, h, w) of the first `frames` frames of a clip, k latents, and grey ones after them."""
+    first = render(clip, 0, frames).frames.transpose(0, 1)[None] * 2 - 1
+    count = frames_of_latents(latents_of_frames(frames, stride) + TAIL, stride)
+    return encode(followed_by_grey(first, count))[0]
+
+
+def stretched(latents: Tensor, count: int) -> Tensor:
+    """The first `count` latents of (C, F, h, w), whose last one goes on for ever."""
+    return latents[:, torch.arange(count).clamp_max(latents.shape[1] - 1)]
+
+
+@torch.no_grad()
+def fill_told(
+    folder: Path, source: Source, count: int, givens: Givens, encode: Encode, share: tuple[int, int] = (0, 1),
+    report: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Encode what is told of clips 0..count-1 that are not yet in the folder; may be stopped and started again.
+
+    ValueError if the folder holds what is told of other clips.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = json.loads(json.dumps({**asdict(source), **asdict(givens), "tail": TAIL}))
+    if (folder / "told.json").exists() and json.loads((folder / "told.json").read_text()) != about:
+        raise ValueError(f"{folder} holds what is told of other clips: remove it, or use another run folder")
+    write_json(folder / "told.json", about)
+    for first in range(share[0] * SHARD, count, share[1] * SHARD):
+        path = folder / f"{first // SHARD:05d}.safetensors"
+        if path.exists():
+            continue
+        numbers = range(first, min(first + SHARD, count))
+        made = [told_latents(source.clip(n), givens.of(n), encode, givens.stride) for n in numbers]
+        longest = max(latents.shape[1] for latents in made)
+        draft = path.with_suffix(f".part{share[0]}")
+        save_file({"told": torch.stack([stretched(latents, longest) for latents in made]).half()}, draft)
+        os.replace(draft, path)
+        report(f"{first + len(made)} of {count} beginnings encoded")
+
+
+class Tolds:
+    """What is told of every clip, in memory."""
+
+    def __init__(self, folder: Path, givens: Givens):
+        self.givens = givens
+        shards = [load_file(shard)["told"] for shard in sorted(folder.glob(SHARDS))]
+        self.latents: Mapping[int, Tensor] = {
+            n * SHARD + i: latents for n, shard in enumerate(shards) for i, latents in enumerate(shard)
+        }
+
+    def __getitem__(self, number: int) -> tuple[int, Tensor]:
+        """Frames given of clip `number`, and their latents (C, F, h, w) followed by grey ones."""
+        return self.givens.of(number), self.latents[number].float()
+
+    def beside(self, numbers: Sequence[int], frames: int) -> Tensor:
+        """What stands beside x for windows of `frames` latents at the start of these clips (B, stride + C, F, h, w)."""
+        given, latents = zip(*(self[n] for n in numbers))
+        mask = torch.stack([known(count, frames, self.givens.stride) for count in given])
+        return masked(mask, torch.stack([stretched(each, frames) for each in latents]))
