@@ -7,10 +7,10 @@ import longtake
 
 ROOT = Path(longtake.__file__).parent
 LAYERS = [
-    {"geometry", "noise", "solve"},
+    {"geometry", "noise", "solve", "grade", "guidance"},
     {"plan", "script", "media"},
-    {"plans", "tape", "guide", "models", "outlet"},
-    {"engine"},
+    {"plans", "tape", "look", "guide", "models", "outlet"},
+    {"engine", "refine"},
     {"reel", "train", "eval", "world", "settings", "pipelines", "api"},
     {"cli", "studio"},
 ]
@@ -28,7 +28,7 @@ FAMILIES = {
 }
 FAMILIES |= {"wan_parts", "wan_lora"}
 FAMILIES |= {"ltx", "ltx_block", "ltx_session", "ltx_codec", "ltx_codec_config", "ltx_codec_layers"}
-FAMILIES |= {"ltx_checkpoint", "ltx_original"}
+FAMILIES |= {"ltx_checkpoint", "ltx_original", "ltx_lora", "ltx_presets", "ltx_upsampler"}
 
 
 def modules():

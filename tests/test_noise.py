@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from longtake.noise import GRIDS, Keyed, PerClip, Recorded, Spot, lift, mix, ramp, staircase, token_shift
+from longtake.noise import GRIDS, Keyed, PerClip, Recorded, Spot, lift, listed, mix, ramp, staircase, token_shift
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -153,3 +153,10 @@ def test_the_shifted_grid_has_no_largest_video(tokens):
 
 def test_one_step_of_a_shifted_grid():
     assert ramp(1, 7.0, "terminal").tolist() == [1, 0]
+
+
+def test_levels_may_be_listed():
+    assert listed("1, 0.9,0.725").tolist() == [1, 0.9, 0.725, 0] == listed("1,0.9,0.725,0").tolist()
+    for wrong in ("", "a,b", "1,1", "1.2,0.5", "0.5,0.7", "0", "0.5,-0.1", "0.9,0,0"):
+        with pytest.raises(ValueError, match="noise levels"):
+            listed(wrong)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.noise import ramp
-from longtake.solve import SOLVERS, euler, unipc
+from longtake.solve import SOLVERS, euler, stochastic, unipc
 
 SHAPE = (1, 2, 3, 4, 4)  # B C F H W
 
@@ -96,3 +96,18 @@ def test_a_known_video_is_reached_exactly():
     for step in SOLVERS.values():
         out = run(step, same(ramp(7, 5.0)), torch.randn(SHAPE), lambda x, level: (x - video) / level.clamp_min(1e-9))
         assert torch.allclose(out, video, atol=1e-5)
+
+
+# ---------------------------------------------------------------- with fresh noise
+def test_a_stochastic_step_goes_to_the_video_and_back_up():
+    """As in the official scheduler: x0 = x - t v, then (1 - t') x0 + t' n."""
+    x, v, n = (torch.randn(SHAPE, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3))
+    level, after = torch.tensor([0.9, 0.5, 0.7]).double(), torch.tensor([0.4, 0.5, 0.0]).double()
+    got, memory = stochastic(x, v, level, after, None, lambda: n)
+    video = x - level.view(1, 1, 3, 1, 1) * v
+    assert torch.allclose(got[:, :, 0], 0.6 * video[:, :, 0] + 0.4 * n[:, :, 0], atol=1e-14)
+    assert torch.equal(got[:, :, 1], x[:, :, 1]) and torch.allclose(got[:, :, 2], video[:, :, 2], atol=1e-14)
+    assert memory is None
+    assert torch.equal(stochastic(x, v, level, torch.zeros(3).double(), None)[0], video)  # the last step draws none
+    with pytest.raises(ValueError, match="draws noise at every step"):
+        stochastic(x, v, level, after, None)

@@ -53,10 +53,13 @@ def is_chunks(name: str) -> bool:
 
 def variants(name: str, stride: int) -> list[dict]:
     """Options of a strategy that between them use every hand-over, seam and mixture of it."""
+    if name == "looping":
+        wide = dict(tile=12 * stride, overlap=5 * stride)
+        return [dict(), wide, dict(overlap=stride), dict(reference=1.0), dict(strength=1.0, cond_noise=0.1)]
     if not is_chunks(name):
         return [dict()] if name == "clip" else [dict(), dict(block=2), dict(sinks=2), dict(past=2)]
     seam = 1 + 2 * stride
-    if name == "looping":
+    if name == "soft":
         return [dict(overlap=seam), dict(overlap=1, strength=0.9), dict(overlap=seam, block=2)]
     hands = [
         dict(hand="latents"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any
 
@@ -12,14 +13,19 @@ import torch
 from torch import Tensor
 
 from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_of_frames, nearest_whole
-from longtake.guide import Guided, classifier_free
+from longtake.grade import tone_mapped
+from longtake.guidance import Guidance
+from longtake.guide import Guided, guidance_of
+from longtake.look import Look
 from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
 from longtake.noise import Keyed, Noise, Spot, mix
 from longtake.outlet import Frames, Outlet
-from longtake.plan import Cut, PlanError, Window, check
+from longtake.plan import Cut, PlanError, Source, Window, check
 from longtake.plans import Plan
+from longtake.plans.conditioned import Item, conditioned
+from longtake.refine import Small, grown, second, shrunk
 from longtake.script import Script
-from longtake.solve import SOLVERS, Memory, Step
+from longtake.solve import SOLVERS, Memory, Step, no_noise
 from longtake.tape import Row, Tape
 
 DECODE = 8  # latents per push of the decoder: enough to be fast, few enough to stay small
@@ -63,16 +69,18 @@ def denoise(
     step: Step,
     past: Memory | None = None,
     refresh: Callable[[Tensor, int], Tensor] | None = None,
+    fresh: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Memory | None]]:
     """Carry every frame of x (B C F H W) from window.levels[0] to window.levels[-1]; yields after each model call.
 
-    refresh(x, call), if given, draws the noise on the context anew before every call but the first.
+    refresh(x, call), if given, draws the noise on the context anew before every call but the first. fresh(level_next)
+    draws the noise of a step that needs some.
     """
     for call, (level, level_next) in enumerate(pairwise(window.levels)):
         if refresh is not None and call:
             x = refresh(x, call)
         with torch.inference_mode():
-            x, past = step(x, velocity(x, level), level, level_next, past)
+            x, past = step(x, velocity(x, level), level, level_next, past, partial(fresh or no_noise, level_next))
         yield x, past
 
 
@@ -108,6 +116,7 @@ class Rollout:
     rate that the model is told, by default its own.
     start: frames (B 3 T H W) in [-1, 1] with which the video begins; T is 1 + stride * k. extend: they are the end of
     a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
+    items: pictures and clips that stand at any frame. guidance: how much the prompt counts, or all there is to say of it.
     """
 
     def __init__(
@@ -117,7 +126,7 @@ class Rollout:
         plan: Plan,
         *,
         seeds: Sequence[int] = (0,),
-        guidance: float | None = None,
+        guidance: float | Guidance | None = None,
         negative: str | None = None,
         solver: str = "euler",
         noise: Noise | None = None,
@@ -126,11 +135,14 @@ class Rollout:
         start: Tensor | None = None,
         extend: bool = False,
         end: Tensor | None = None,
+        items: Sequence[Item] = (),
     ):
+        if items:
+            plan = conditioned(plan, items, script, model.codec.stride)
         self.model, self.script, self.plan = model, script, plan
         self.fps = model.fps if fps is None else fps
         _check_loras(model, script)
-        self.guidance = model.guidance if guidance is None else guidance
+        self.guidance = guidance_of(model, guidance)
         self.negative = model.negative if negative is None else negative
         self.step, self.noise, self.batched = SOLVERS[solver], noise or Keyed(tuple(seeds)), batched
         self.batch = len(seeds)
@@ -141,7 +153,12 @@ class Rollout:
         self.anchor: Tensor | None = None  # the first latent of the shot
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
-        self.end = None if end is None else self._encoded(end)[0]
+        self.items = [self._encoded(item.frames) for item in items]
+        self.ends = [] if end is None else self._encoded(end)
+        self.small_items = [] if model.refine is None else [self._small_encoded(item.frames) for item in items]
+        self.small_ends = [] if model.refine is None or end is None else self._small_encoded(end)
+        self.small: Small | None = None
+        self.look = Look()
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
@@ -170,7 +187,7 @@ class Rollout:
         for number, shot in enumerate(self.script.shots()):
             end = None if shot.frames is None else shot.first + shot.frames
             before, known = (self.before, self.known) if not number else (0, 0)
-            guides = 1 if self.end is not None and end == self.script.frames else 0
+            guides = 1 if self.ends and end == self.script.frames else 0
             frames = None if shot.frames is None else shot.frames + before
             windows = self.plan.windows(frames, self.model.codec.stride, self.model.limits, known, guides)
             for i, window in enumerate(windows):
@@ -179,17 +196,23 @@ class Rollout:
     def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
         take = self.take
         cond = self._cond(window)
-        if self.end is not None:
-            guides = (f for f, role in zip(window.frames, window.role) if role == "guide")
-            take.tape.rows |= {f: Row(self.end, 0.0) for f in guides}
+        remade = [f for f in window.frames if f in take.tape.rows]
+        take.tape.rows |= {f: Row(self._sourced(source), 0.0) for f, source in window.sources.items()}
+        if self.model.refine is not None:
+            window = self._first_pass(window, cond, remade, last)
         take.session.begin(window, Past(take.tape.clean(window), take.given), cond)
         draw = self._draw(window)
         x, past = take.tape.load(window, draw)
         redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
-        calls = denoise(take.session, x, window, self.step, past, redraw)
+        if window.cond_noise:
+            redraw = lambda x, call: take.tape.stirred(x, window, call, draw)
+            x = redraw(x, 0)
+        fresh = lambda level: self._step_noise(window, level, remade)
+        calls = denoise(take.session, x, window, self.step, past, redraw, fresh)
         for call in range(1, window.calls + 1):
             x, past = next(calls)
             yield Called(self.index, call, window.calls)
+        x = self.look.graded(x, window, cond.texts[cond.scene[-1]].key)
         with torch.inference_mode():
             take.session.finish(window, x)
         made = dict(take.tape.save(window, x, past, last))
@@ -203,10 +226,48 @@ class Rollout:
     def _grainy(self, made: Mapping[int, Tensor], draw: Callable[[Any, list[int], int], Tensor]) -> list[Tensor]:
         """Finished latents (B C h w) by their number in the take, with the noise that the decoder expects in them."""
         level = self.model.decode_noise
-        if not level or not made:
+        if not made or not (level or self.model.tone):
             return list(made.values())
         x = torch.stack(list(made.values()), 2)
-        return list(mix(x, draw("decode", list(made), 0), torch.full((len(made),), level)).unbind(2))
+        if level:
+            x = mix(x, draw("decode", list(made), 0), torch.full((len(made),), level))
+        return list(tone_mapped(x, self.model.tone).unbind(2))
+
+    def _first_pass(self, window: Window, cond: Cond, remade: Sequence[int], last: bool) -> Window:
+        """Make the window small; the window that makes it large from there, with what it begins from on the tape."""
+        small, refine = self.small, self.model.refine
+        assert small is not None and refine is not None
+        channels, height, width = self.shape
+        shape = (channels, height // refine.scale, width // refine.scale)
+        sources = {f: self._sourced(source, small) for f, source in window.sources.items()}
+        fresh = lambda level: self._step_noise(window, level, remade, shape)
+        made = small.run(window, cond, sources, self.step, self._draw(window, shape), fresh, last)
+        after = second(window, refine.levels)
+        self.take.tape.rows |= grown(window, made, refine)
+        return after
+
+    def _sourced(self, source: Source, small: Small | None = None) -> Tensor:
+        """A clean latent (B C h w) that is not on the tape by itself; that of the first pass if there is one."""
+        rows, anchor = (self.take.tape.rows, self.anchor) if small is None else (small.tape.rows, small.anchor)
+        if source.kind == "item":
+            latent = (self.items if small is None else self.small_items)[source.item][source.latent]
+        elif source.kind == "end":
+            latent = (self.ends if small is None else self.small_ends)[source.latent]
+        elif source.kind == "copy":
+            latent = rows[source.latent].value
+        else:
+            latent = rows[0].value if anchor is None else anchor
+        return latent.expand(self.batch, -1, -1, -1)
+
+    def _step_noise(
+        self, window: Window, level: Tensor, remade: Sequence[int], shape: tuple[int, int, int] | None = None
+    ) -> Tensor:
+        """Noise (B C F h w) of a step to these levels (F,): of each frame its own, and another where it is made again."""
+        spots = [
+            Spot("step", self._frame(f), self.take.number, f, window.draw + (f in remade), round(1e6 * to))
+            for f, to in zip(window.frames, level.tolist())
+        ]
+        return self.noise(spots, shape or self.shape).to(self.model.device)
 
     def _flushed(self) -> Tensor:
         with torch.inference_mode():
@@ -214,13 +275,19 @@ class Rollout:
 
     # ------------------------------------------------------------ takes
     def _new_take(self, number: int, first: int) -> Take:
-        session: Callable[[], Session] = self.model.session
-        if self.guidance != 1:
-            branches = classifier_free(self.guidance, self._text(self.negative))
-            guided: Session = Guided(self.model.session, branches, self.batched)
-            session = lambda: guided
+        refine, guidance = self.model.refine, self.guidance
+        if refine is not None:
+            self.small = Small(self._session(guidance), anchor=None if self.small is None else self.small.anchor)
+            guidance = refine.guidance
         replay: deque[Tensor] = deque(maxlen=max(1, self.model.codec.reach))
-        return Take(number, first, self.model.codec.decoder(), session(), replay=replay)
+        return Take(number, first, self.model.codec.decoder(), self._session(guidance), replay=replay)
+
+    def _session(self, guidance: Guidance) -> Session:
+        """A new session of the model, with guidance if there is any."""
+        if guidance.plain:
+            return self.model.session()
+        negative = self._text(self.negative) if max(guidance.scale) > 1 else None
+        return Guided(self.model.session, guidance, negative, self.batched)
 
     def _cut(self, cut: Cut) -> None:
         """Open a new take, told of the end of the old one; a new shot (no seam) knows nothing, not even its anchor."""
@@ -228,7 +295,9 @@ class Rollout:
         self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
         self._give(told, frames)
         if not cut.seam:
-            self.anchor = None
+            self.anchor, self.look = None, Look()
+            if self.small is not None:
+                self.small.anchor = None
 
     def _told(self, cut: Cut) -> tuple[list[Tensor], Tensor | None]:
         """The known latents (B C h w) with which a new take begins, and the frames that they are if handed over so."""
@@ -246,8 +315,23 @@ class Rollout:
     def _give(self, latents: list[Tensor], frames: Tensor | None) -> None:
         """Begin the take with clean latents (B C h w), which are these frames."""
         self.take.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(latents)}
+        if self.small is not None and latents:
+            self.small.tape.rows = {f: Row(latent, 0.0) for f, latent in enumerate(self._small_told(latents, frames))}
         if frames is not None and self.model.limits.context == "beside":
             self.take.given = frames.to(self.model.device)
+
+    def _small_told(self, latents: list[Tensor], frames: Tensor | None) -> list[Tensor]:
+        """The same for the first of two passes. PlanError if it was handed over as latents, which do not shrink."""
+        assert self.small is not None
+        if frames is not None:
+            return self._small_encoded(frames)
+        if self.small.anchor is None or len(latents) != 1 or latents[0] is not self.anchor:
+            raise PlanError("in two passes the end of a take is handed over as pixels: use --hand pixels")
+        return [self.small.anchor]
+
+    def _small_encoded(self, frames: Tensor) -> list[Tensor]:
+        assert self.model.refine is not None
+        return self._encoded(shrunk(frames, self.model.refine.scale))
 
     def _encoded(self, frames: Tensor) -> list[Tensor]:
         """Frames (B 3 T H W) as latents (B C h w). PlanError if they do not fill whole latents."""
@@ -259,13 +343,15 @@ class Rollout:
             return list(self.model.codec.encode(frames.to(self.model.device)).unbind(2))
 
     # ------------------------------------------------------------ what a window is told
-    def _draw(self, window: Window) -> Callable[[Any, list[int], int], Tensor]:
+    def _draw(
+        self, window: Window, shape: tuple[int, int, int] | None = None
+    ) -> Callable[[Any, list[int], int], Tensor]:
         def draw(purpose: Any, frames: list[int], call: int) -> Tensor:
             spots = [
                 Spot(purpose, self._frame(f), self.take.number, f, window.draw, call if purpose == "context" else 0)
                 for f in frames
             ]
-            return self.noise(spots, self.shape).to(self.model.device)
+            return self.noise(spots, shape or self.shape).to(self.model.device)
 
         return draw
 
@@ -302,7 +388,12 @@ class Rollout:
         for name, tensor in (("anchor", self.anchor), ("given", take.given)):
             if tensor is not None:
                 tensors[name] = tensor
+        small, tape_small = self.small.state() if self.small is not None else ({}, {})
+        tensors |= {f"small.{k}": v for k, v in small.items()}
+        look, looked = self.look.state()
+        tensors |= {f"look.{k}": v for k, v in look.items()}
         facts = {"index": self.index, "take": take.number, "first": take.first, "tape": tape, "outlet": shown}
+        facts |= {"look": looked, "small": tape_small}
         return {name: t.detach().contiguous() for name, t in tensors.items()}, facts
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -315,6 +406,9 @@ class Rollout:
         self.outlet = Outlet.restored(part("outlet."), facts["outlet"], tail_length=self.plan.seam)
         self.take = self._new_take(facts["take"], facts["first"])
         self.take.given = tensors.get("given")
+        self.look = Look.restored(part("look."), facts.get("look", {}))
+        if self.small is not None:
+            self.small.load(part("small."), facts["small"])
         self.take.tape = Tape.restored(part("tape."), facts["tape"])
         self.take.session.load(part("session."))
         if "replay" in tensors:

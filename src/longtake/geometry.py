@@ -37,6 +37,11 @@ def first_frame(latent: int, stride: int) -> int:
     return frames_of_latents(latent, stride)
 
 
+def place_of_frame(frame: int, stride: int) -> float:
+    """Where an output frame stands, in latent frames: whole where a latent begins; frames before the first too."""
+    return frame / stride if frame <= 0 else 1 + (frame - 1) / stride
+
+
 def latent_of_frame(frame: int, stride: int) -> int:
     """The latent frame that holds an output frame."""
     return 0 if frame <= 0 else 1 + (frame - 1) // stride

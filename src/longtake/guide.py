@@ -2,80 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from longtake.models.base import Cond, Past, Session, Text
+from longtake.guidance import Guidance, Perturb
+from longtake.models.base import Cond, Model, Past, Session, Text
 from longtake.plan import Window
 
 
-@dataclass(frozen=True)
-class Branch:
-    """One branch. weight: its share of the velocity; texts(text) -> what it is told instead of the prompt."""
-
-    name: str
-    weight: float
-    text: Callable[[Text], Text]
-
-
-def classifier_free(scale: float, negative: Text) -> tuple[Branch, Branch]:
-    """v = v_negative + scale * (v_prompt - v_negative) (Ho and Salimans 2022)."""
-    return (
-        Branch("prompt", scale, lambda text: text),
-        Branch("negative", 1 - scale, lambda text: negative),
-    )
+def guidance_of(model: Model, asked: float | Guidance | None) -> Guidance:
+    """What was asked for, else what suits the model; a number is the scale alone. ValueError if the model cannot do it."""
+    own = model.guide or Guidance((model.guidance,))
+    if isinstance(asked, Guidance):
+        own = asked
+    elif asked is not None and asked != model.guidance:
+        own = replace(own, scale=(asked,) * len(own.scale))
+    blocks = {block for row in own.blocks for block in row}
+    if any(own.stg) and (not model.blocks or max(blocks) >= model.blocks):
+        raise ValueError(
+            f"{model.name} has {model.blocks} blocks that guidance can skip, not {max(blocks)}: leave stg out"
+        )
+    return own
 
 
 class Guided:
-    """A Session that runs every branch and mixes their velocities; each branch has its own memory.
+    """A Session that runs the branches that a call needs and mixes their velocities; each has its own memory.
 
-    batched: all branches go through the network as one batch (faster when memory allows), else one after another.
+    batched: the branches of a call go through the network as one batch (faster when memory allows), else one after
+    another. A perturbed branch always shares the prompt's computation up to the first block that differs.
     """
 
-    def __init__(self, session: Callable[[], Session], branches: Sequence[Branch], batched: bool = True):
-        self.branches = tuple(branches)
-        self.batched = batched
-        self.sessions = [session() for _ in ([None] if batched else self.branches)]
+    def __init__(
+        self, session: Callable[[], Session], guidance: Guidance, negative: Text | None = None, batched: bool = True
+    ):
+        self.guidance, self.negative, self.batched = guidance, negative, batched
+        both = any(scale > 1 for scale in guidance.scale)
+        alone = not both or not batched or any(scale <= 1 for scale in guidance.scale)
+        self.sessions: dict[str, Session] = {}
+        if alone:
+            self.sessions["prompt"] = session()
+        if both:
+            self.sessions["both" if batched else "negative"] = session()
 
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
         """See `Session`."""
-        told = [replace(cond, texts=tuple(b.text(t) for t in cond.texts)) for b in self.branches]
-        if not self.batched:
-            for session, mine in zip(self.sessions, told):
-                session.begin(window, past, mine)
-            return
-        texts = tuple(
-            Text(" | ".join(t.key for t in texts), torch.cat([t.embedding for t in texts]))
-            for texts in zip(*(mine.texts for mine in told))
-        )
-        known = {f: self._repeat(latent) for f, latent in past.known.items()}
-        self.sessions[0].begin(window, replace(past, known=known), replace(cond, texts=texts))
+        self.moves = window.moves
+        for name, session in self.sessions.items():
+            if name == "prompt":
+                session.begin(window, past, cond)
+            elif name == "negative":
+                session.begin(window, past, replace(cond, texts=tuple(self.negative for _ in cond.texts)))
+            else:
+                known = {f: torch.cat([latent] * 2) for f, latent in past.known.items()}
+                texts = tuple(self._both(text) for text in cond.texts)
+                session.begin(window, replace(past, known=known), replace(cond, texts=texts))
+
+    def _both(self, text: Text) -> Text:
+        assert self.negative is not None
+        embedding = torch.cat([text.embedding, self.negative.embedding])
+        return Text(f"{text.key} | {self.negative.key}", embedding)
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """See `Session`."""
-        if self.batched:
-            velocities = self.sessions[0](self._repeat(x), level).chunk(len(self.branches))
-        else:
-            velocities = tuple(session(x, level) for session in self.sessions)
-        return torch.stack([branch.weight * v for branch, v in zip(self.branches, velocities)]).sum(0)
+        scale, stg, rescale, blocks = self.guidance.at(self.guidance.interval(float(level.max())))
+        prompt, negative, perturbed = self._branches(x, level, scale > 1, blocks if stg > 0 else ())
+        moves = torch.ones_like(self.moves) if self.guidance.whole else self.moves
+        mixed = prompt
+        if negative is not None:
+            if self.guidance.star:
+                negative = projected(prompt, negative, moves)
+            mixed = negative + scale * (prompt - negative)
+        if perturbed is not None:
+            mixed = mixed + stg * (prompt - perturbed)
+        return rescaled(mixed, prompt, rescale, moves) if rescale and mixed is not prompt else mixed
+
+    def _branches(
+        self, x: Tensor, level: Tensor, both: bool, blocks: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Velocities of the prompt, of the negative prompt, and of the prompt perturbed in these blocks."""
+        rows = len(x)
+        how = {"perturb": Perturb(tuple(sorted(blocks)), rows)} if blocks else {}
+        if both and self.batched:
+            prompt, negative, *perturbed = self.sessions["both"](torch.cat([x, x]), level, **how).split(rows)
+            return prompt, negative, perturbed[0] if perturbed else None
+        prompt, *perturbed = self.sessions["prompt"](x, level, **how).split(rows)
+        return prompt, self.sessions["negative"](x, level) if both else None, perturbed[0] if perturbed else None
 
     def finish(self, window: Window, x: Tensor) -> None:
         """See `Session`."""
-        for session in self.sessions:
-            session.finish(window, self._repeat(x) if self.batched else x)
+        for name, session in self.sessions.items():
+            session.finish(window, torch.cat([x, x]) if name == "both" else x)
 
     def state(self) -> dict[str, Tensor]:
         """See `Session`."""
-        return {f"{i}.{name}": t for i, session in enumerate(self.sessions) for name, t in session.state().items()}
+        return {f"{name}.{k}": t for name, session in self.sessions.items() for k, t in session.state().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `Session`."""
-        for i, session in enumerate(self.sessions):
-            mine = f"{i}."
-            session.load({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+        for name, session in self.sessions.items():
+            mine = f"{name}."
+            session.load({key.removeprefix(mine): t for key, t in state.items() if key.startswith(mine)})
 
-    def _repeat(self, x: Tensor) -> Tensor:
-        return torch.cat([x] * len(self.branches))
+
+def projected(prompt: Tensor, negative: Tensor, moves: Tensor) -> Tensor:
+    """The negative velocity times <prompt, negative> / |negative|^2, over the frames that move (CFG-Zero*, eq. 6)."""
+    p, n = (v[:, :, moves.to(v.device)].flatten(1) for v in (prompt, negative))
+    share = (p * n).sum(1) / ((n * n).sum(1) + 1e-8)
+    return share[:, None, None, None, None] * negative
+
+
+def rescaled(mixed: Tensor, prompt: Tensor, share: float, moves: Tensor) -> Tensor:
+    """mixed with the standard deviation of the prompt's velocity, in part (Lin et al. 2024, eq. 15 and 16)."""
+    after, before = (v[:, :, moves.to(v.device)].flatten(1).std(1) for v in (mixed, prompt))
+    factor = share * before / after + 1 - share
+    return factor[:, None, None, None, None] * mixed

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -49,6 +50,22 @@ def ramp(steps: int, shift: float = 1.0, grid: Grid = "linear") -> Tensor:
     if grid == "diffusers":
         levels[0] -= 1e-6
     return levels
+
+
+def listed(levels: str) -> Tensor:
+    """Levels before each model call, told as numbers with commas between, and 0 after the last. (calls + 1,) float64.
+
+    ValueError unless they fall, and lie in (0, 1].
+    """
+    try:
+        numbers = [float(level) for level in levels.split(",")]
+    except ValueError as error:
+        raise ValueError(f"noise levels are numbers with commas between, such as 1,0.9,0.6, not {levels!r}") from error
+    if numbers and numbers[-1] == 0:
+        numbers.pop()
+    if not numbers or not 0 < numbers[0] <= 1 or any(b >= a or b <= 0 for a, b in pairwise(numbers)):
+        raise ValueError(f"noise levels must fall and lie in (0, 1], not {levels}")
+    return torch.tensor([*numbers, 0.0], dtype=torch.float64)
 
 
 def quadratic(steps: int, threshold: float = 0.025) -> Tensor:
@@ -125,10 +142,11 @@ class Spot:
     """Where a piece of noise goes: enough to name it without knowing what was drawn before.
 
     frame: first output frame of the latent, counted from the start of the video. take, index: the take and the latent
-    frame in it. draw: from the plan. call: the model call inside the window, for noise that is drawn anew at each call.
+    frame in it. draw: from the plan. call: the model call inside the window, for noise that is drawn anew at each call;
+    for that of a stochastic step, the level it leads to in millionths, which names the step whatever the window.
     """
 
-    purpose: Literal["start", "lift", "context", "decode", "inject"]
+    purpose: Literal["start", "lift", "context", "guide", "step", "decode", "inject"]
     frame: int
     take: int
     index: int

@@ -5,8 +5,8 @@ Everything here is pure: no device, no model, no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -55,16 +55,40 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where the clean value of a column comes from, if not from the tape.
+
+    kind: the given end frame, latent `latent` of given item number `item`, a "copy" of latent frame `latent` of the take,
+    or the "first" latent of the shot.
+    """
+
+    kind: Literal["end", "item", "copy", "first"]
+    latent: int = 0
+    item: int = 0
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Match the statistics of what a window made to those of the first window of its shot (or scene) by `share` (AdaIN)."""
+
+    share: float
+    per: Literal["shot", "scene"] = "shot"
+
+
+@dataclass(frozen=True)
 class Window:
     """The latent frames in view and how noisy each is before and after every model call.
 
     frames: latent frame numbers counted from the start of the take, ascending; need not be contiguous (sinks).
     levels: (calls + 1, frames) float64. A constant column is context; a column that falls to 0 is new video.
-    positions: where each frame stands for the network's position code, in latent frames.
+    positions: where each frame stands for the network's position code, in latent frames; a guide may stand between two,
+    or before the first.
     role: per frame. context is held still; beside falls like the rest, while the model is told of its clean value; a guide
     is told to the model and never emitted.
     cut: opens a new take. hold: frames at the end of the view that a later window will remake.
     blend: (frames,) weight of the new version of a frame that was clean before.
+    sources: where columns take their clean values from, by frame. grade: done before the blend.
+    cond_noise: at every call, columns held still at level 0 get noise of this times the highest level squared, untold.
     draw: which draw of the keyed noise a frame made anew uses; context noise uses it too.
     noise: context noise at a constant level is "frozen" for the window or drawn anew for each "call".
     text: every frame follows the prompt of the first new frame ("window"), or each its own ("frame").
@@ -82,6 +106,9 @@ class Window:
     draw: int = 0
     noise: Literal["frozen", "call"] = "frozen"
     text: Literal["window", "frame"] = "window"
+    sources: Mapping[int, Source] = field(default_factory=dict)
+    grade: Grade | None = None
+    cond_noise: float = 0.0
 
     def __post_init__(self):
         count = len(self.frames)
@@ -106,23 +133,44 @@ class Window:
 
 
 def with_guides(window: Window, guides: int) -> Window:
-    """The window with `guides` clean frames after it, which the model sees and nobody else."""
-    count = len(window.frames)
-    levels = window.levels.new_zeros(len(window.levels), count + guides)
-    levels[:, :count] = window.levels
-    guide: list[Role] = ["guide"] * guides
+    """The window with `guides` clean frames after it, which are the given end."""
+    last = window.positions[-1]
+    return guided(window, [Guide(Source("end", i), last + 1 + i) for i in range(guides)])
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A column that the model sees and nobody else. position: in latent frames; strength 1 is clean."""
+
+    source: Source
+    position: float
+    strength: float = 1.0
+
+
+def guided(window: Window, guides: Sequence[Guide]) -> Window:
+    """The window with guides after its frames: each starts at level 1 - strength and falls with the rest from there on."""
+    if not guides:
+        return window
+    seen, count = len(window.frames), len(guides)
+    levels = window.levels.new_zeros(len(window.levels), seen + count)
+    levels[:, :seen] = window.levels
+    for i, guide in enumerate(guides):
+        levels[:, seen + i] = window.levels.max(1).values.clamp_max(1 - guide.strength)
     blend = None
     if window.blend is not None:
-        blend = window.blend.new_ones(count + guides)
-        blend[:count] = window.blend
+        blend = window.blend.new_ones(seen + count)
+        blend[:seen] = window.blend
+    numbers = range(window.frames[-1] + 1, window.frames[-1] + 1 + count)
+    roles: list[Role] = ["guide"] * count
     return replace(
         window,
-        frames=(*window.frames, *(window.frames[-1] + 1 + i for i in range(guides))),
+        frames=(*window.frames, *numbers),
         levels=levels,
-        positions=(*window.positions, *(window.positions[-1] + 1 + i for i in range(guides))),
-        role=(*window.role, *guide),
-        block=(*window.block, *[window.block[-1] + 1] * guides),
+        positions=(*window.positions, *(guide.position for guide in guides)),
+        role=(*window.role, *roles),
+        block=(*window.block, *[window.block[-1] + 1] * count),
         blend=blend,
+        sources={**window.sources, **{number: guide.source for number, guide in zip(numbers, guides)}},
     )
 
 

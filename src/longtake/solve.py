@@ -1,6 +1,7 @@
 """Solvers of the flow ordinary differential equation: a step function each, history kept per latent frame as tensors.
 
-A step takes x (B, C, F, H, W) from level to level_next (F,) with the model's velocity there, and what it remembers.
+A step takes x (B, C, F, H, W) from level to level_next (F,) with the model's velocity there, and what it remembers;
+`fresh`, which draws noise of the shape of x, serves those that need some.
 A column that does not move is returned untouched, whatever its velocity. Memory is a dict of tensors, of shape
 (B, C, F, H, W) or (F,), so that a frame's share of it can leave and come back with the frame.
 """
@@ -8,23 +9,53 @@ A column that does not move is returned untouched, whatever its velocity. Memory
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from longtake.noise import per_frame
+from longtake.noise import mix, per_frame
 
 Memory = dict[str, Tensor]
-Step = Callable[[Tensor, Tensor, Tensor, Tensor, Memory | None], tuple[Tensor, Memory | None]]
+Fresh = Callable[[], Tensor]
 
 
-def euler(x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None) -> tuple[Tensor, None]:
+class Step(Protocol):
+    """One step of a solver."""
+
+    def __call__(
+        self, x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None, fresh: Fresh = ...
+    ) -> tuple[Tensor, Memory | None]:
+        """-> x at level_next, and what to remember."""
+
+
+def no_noise() -> Tensor:
+    """For steps that draw none."""
+    raise ValueError("this solver draws noise at every step, and was given none")
+
+
+def euler(
+    x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None, fresh: Fresh = no_noise
+) -> tuple[Tensor, None]:
     """x + (level_next - level) * v."""
     moved = per_frame(level_next != level, x)
     return torch.where(moved, x + per_frame(level_next - level, x) * v, x), None
 
 
-def unipc(x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+def stochastic(
+    x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None, fresh: Fresh = no_noise
+) -> tuple[Tensor, None]:
+    """To the clean video that v points at, then up to level_next with fresh noise (distilled LTX-Video)."""
+    moved = level_next != level
+    video = x - per_frame(level, x) * v
+    if bool((moved & (level_next > 0)).any()):
+        video = mix(video, fresh().to(x), level_next)
+    return torch.where(per_frame(moved, x), video, x), None
+
+
+def unipc(
+    x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None, fresh: Fresh = no_noise
+) -> tuple[Tensor, Memory]:
     """UniPC of order 2, bh2, predicting clean video (Zhao et al. 2023, algorithms 1 and 2), each frame on its own.
 
     Memory: `before`, the sample before the last step; `one` and `two`, the last two predictions of the clean video;
@@ -105,4 +136,4 @@ def _empty(x: Tensor, level: Tensor) -> Memory:
     return dict(before=zero, one=zero, two=zero, lambda_one=none, lambda_two=none, count=none)
 
 
-SOLVERS: dict[str, Step] = {"euler": euler, "unipc": unipc}
+SOLVERS: dict[str, Step] = {"euler": euler, "unipc": unipc, "stochastic": stochastic}

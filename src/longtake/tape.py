@@ -13,7 +13,7 @@ from longtake.noise import lift
 from longtake.plan import Window
 from longtake.solve import Memory
 
-Purpose = Literal["start", "lift", "context", "decode"]
+Purpose = Literal["start", "lift", "context", "guide", "step", "decode"]
 Draw = Callable[[Purpose, list[int], int], Tensor]  # (purpose, frames, call) -> noise (B, C, F, H, W)
 
 
@@ -53,8 +53,10 @@ class Tape:
             raise ValueError("a plan cannot take noise away without a model call")
         x = torch.stack([self.rows[f].value for f in window.frames], 2)
         raised = window.levels[0] > now + 1e-12
-        x = self._lifted(x, window, now, raised & ~window.moves, "context", draw, 0)
-        x = self._lifted(x, window, now, raised & window.moves, "lift", draw, 0)
+        guide = torch.tensor([role == "guide" for role in window.role])
+        x = self._lifted(x, window, now, raised & ~window.moves & ~guide, "context", draw, 0)
+        x = self._lifted(x, window, now, raised & window.moves & ~guide, "lift", draw, 0)
+        x = self._lifted(x, window, now, raised & guide, "guide", draw, 0)
         return x, self._past(window, raised)
 
     def refresh(self, x: Tensor, window: Window, call: int, draw: Draw) -> Tensor:
@@ -65,6 +67,18 @@ class Tape:
         return torch.where(
             which[None, None, :, None, None], self._lifted(clean, window, now, which, "context", draw, call), x
         )
+
+    def stirred(self, x: Tensor, window: Window, call: int, draw: Draw) -> Tensor:
+        """x with untold noise on what is held clean, for one call: cond_noise * level^2 (LTX image_cond_noise_scale)."""
+        at = (window.levels == 0).all(0).nonzero()[:, 0]
+        if not len(at):
+            return x
+        frames = [window.frames[i] for i in at.tolist()]
+        noise = draw("context", frames, call).to(x)
+        clean = torch.stack([self.rows[f].value for f in frames], 2)
+        x = x.clone()
+        x[:, :, at] = clean + window.cond_noise * float(window.levels[call].max()) ** 2 * noise
+        return x
 
     def _lifted(
         self, x: Tensor, window: Window, now: Tensor, which: Tensor, purpose: Purpose, draw: Draw, call: int
@@ -100,7 +114,7 @@ class Tape:
         while self.done <= newest and self.done in self.rows and self.rows[self.done].level == 0:
             yield self.done, self.rows[self.done].value
             self.done += 1
-        for f in [f for f in self.rows if f not in window.frames]:
+        for f in [f for f in self.rows if f not in window.frames[:shown]]:
             del self.rows[f]
 
     def _row(self, window: Window, i: int, x: Tensor, past: Memory | None) -> Row:

@@ -11,7 +11,7 @@ import torch
 
 from longtake.models import presets
 from longtake.models.clip import ClipConfig, ClipVision
-from longtake.models.presets import KINDS, PRESETS, fitting, preset
+from longtake.models.presets import KINDS, WAN, fitting, preset
 from longtake.models.text import T5Config, T5Encoder
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_checkpoint import CONTEXT
@@ -20,7 +20,7 @@ from longtake.plan import Limits, PlanError, check
 from longtake.plans import plan
 from tests.models.oracles import oracle
 
-SHAPES = {repr(sorted(p.network.items())): p.name for p in PRESETS.values()}  # one preset of every shape
+SHAPES = {repr(sorted(p.network.items())): p.name for p in WAN.values()}  # one preset of every shape
 KEYS = {
     "skyreels-v2-df-1.3b-540p": 830,
     "skyreels-v2-df-14b-540p": 1095,
@@ -55,7 +55,7 @@ def test_keys_and_shapes_are_those_of_the_reference(name):
     assert len(shapes(ours)) == KEYS.get(name, len(shapes(ours)))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", WAN)
 def test_parameters_are_counted(name):
     assert count(empty(WanTransformer, preset(name).config())) == preset(name).parameters
 
@@ -73,10 +73,10 @@ def test_names_are_those_asked_for():
     skyreels = {f"skyreels-v2-{kind}-14b-{size}p" for kind in ("df", "t2v", "i2v") for size in (540, 720)}
     skyreels |= {"skyreels-v2-df-1.3b-540p", "skyreels-v2-i2v-1.3b-540p"}
     wan = {"wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.1-i2v-14b-480p", "wan2.1-i2v-14b-720p", "wan-2048"}
-    assert set(PRESETS) == skyreels | wan
+    assert set(WAN) == skyreels | wan
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", WAN)
 def test_a_preset_plans_its_own_videos(name):
     """Its plan and options are known to the plans, and its windows are ones that its kind can run."""
     made = preset(name)

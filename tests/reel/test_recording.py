@@ -31,7 +31,8 @@ from tests.reel.reels import Video, clock, content, counted, forked, waited
 WAYS = {
     "sliding": dict(steps=2, window=33, overlap=9),
     "relay": dict(steps=2, window=33, overlap=5),
-    "looping": dict(steps=2, window=33, overlap=9),
+    "soft": dict(steps=2, window=33, overlap=9),
+    "looping": dict(steps=2, tile=32, overlap=8, adain=0.2, reference=1.0),
     "endless": dict(steps=4, lag=2, window=33),
     "blocks": dict(steps=2, window=33, block=2),
 }

@@ -35,6 +35,8 @@ class Cell:
     def colour(self) -> Colour:
         """From pale (video) to dark (noise); what is known is green, what is told beside x has a tinge of blue."""
         made = _blend(self.level)
+        if self.role == "guide":
+            return _mix(_mix(KNOWN, TOLD, 0.5), NOISE[-1], self.level)
         if self.role == "context":
             return _mix(KNOWN, NOISE[-1], min(1.0, 2 * self.level))
         return _mix(made, TOLD, 0.55) if self.role == "beside" else made
@@ -43,7 +45,7 @@ class Cell:
     def mark(self) -> str:
         """The same in black and white."""
         if self.level == 0:
-            return "·" if self.role == "context" else " "
+            return {"context": "·", "guide": ":"}.get(self.role, " ")
         return " ░▒▓█"[min(4, int(self.level * 4 + 0.999))]
 
 
@@ -97,16 +99,17 @@ def panels(windows: Iterable[Window], stride: int, most: int | None = None) -> I
     for number, window in enumerate(islice(windows, most), 1):
         if window.cut is not None:
             start, take, seen = end - window.cut.seam, take + 1, set()
-        old = [f for f, role in zip(window.frames, window.role) if f in seen or role != "make"]
+        shown = [f for f, role in zip(window.frames, window.role) if role != "guide"]
+        old = [f for f, role in zip(shown, window.role) if f in seen or role != "make"]
         if panel is None:
             panel = Panel(number, calls, take, window.cut, known=_span(old, start, stride))
-        fresh = _span([f for f in window.frames if f not in old], start, stride)
+        fresh = _span([f for f in shown if f not in old], start, stride)
         if fresh:
             panel.fresh = (panel.fresh or fresh)[0], fresh[1]
         _add(panel, window, latent_of_frame(start, stride))
         panel.last, calls = number, calls + window.calls
-        end = max(end, start + frames_of_latents(window.frames[-1] + 1, stride))
-        seen.update(window.frames)
+        end = max(end, start + frames_of_latents(shown[-1] + 1, stride))
+        seen.update(shown)
         if not bool(window.levels[-1].any()):
             yield panel
             panel = None

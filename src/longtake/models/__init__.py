@@ -13,7 +13,8 @@ from typing import Any
 from longtake.models import hub
 from longtake.models.base import Model
 from longtake.models.hub import Offer
-from longtake.models.presets import PRESETS, Preset
+from longtake.models.ltx_presets import LTXPreset
+from longtake.models.presets import PRESETS, Released
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -61,8 +62,10 @@ def load(
     else:
         path = hub.fetch(place.repo, revision, offline, announce)
         title = f"{place.repo}@{path.name[:12]}"
-    named = {"preset": place.preset} if place.preset else {}
-    model = _family(family_of(path))(path, **named, **options)
+    named, family = {"preset": place.preset} if place.preset else {}, family_of(path)
+    if place.preset and place.preset.family != family:
+        raise ModelError(f"{path} is of the family {family}, but {place.preset.name} of {place.preset.family}")
+    model = _family(family)(path, **named, **options)
     model.name, model.builtin = title or model.name, str(name) in builtin()
     if place.preset:
         model.source = f"{place.preset.name}={path.resolve()}"
@@ -75,7 +78,7 @@ class Place:
 
     path: Path | None = None
     repo: str | None = None
-    preset: Preset | None = None
+    preset: Released | None = None
 
 
 def locate(name: str) -> Place:
@@ -86,6 +89,8 @@ def locate(name: str) -> Place:
     if name in builtin() or Path(name).exists():
         return Place(builtin().get(name, Path(name)))
     if name in PRESETS:
+        if isinstance(named := PRESETS[name], LTXPreset) and named.hub is None:
+            raise ModelError(f"{name} is the file {named.file} of Lightricks/LTX-Video: fetch it and give {name}=FILE")
         if PRESETS[name].hub is None:
             raise ModelError(f"no weights of {name} are published: give your own as {name}=FOLDER")
         return Place(repo=PRESETS[name].hub, preset=PRESETS[name])

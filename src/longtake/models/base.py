@@ -17,6 +17,8 @@ from longtake.plan import Limits, Window
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longtake.guidance import Guidance
+
 Loras = tuple[tuple[str, float], ...]  # path and strength of each
 
 
@@ -53,7 +55,10 @@ class Past:
 
 
 class Session(Protocol):
-    """One rollout's use of a network: text keys and values, and what it remembers of frames."""
+    """One rollout's use of a network: text keys and values, and what it remembers of frames.
+
+    Where Model.blocks is not 0, a call also takes `perturb` and appends the velocities of the videos that it repeats.
+    """
 
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
         """Prepare for a window: forget frames that left the view, learn clean frames that are not yet remembered."""
@@ -116,6 +121,19 @@ class Adapter(Protocol):
         """The network with exactly these LoRAs, whatever it had before; () restores its own weights bit for bit."""
 
 
+@dataclass(frozen=True)
+class Refine:
+    """A second pass at `scale` times the height and width, from the upsampled latents of the first.
+
+    levels: before every call of the second pass; upsample: normalised latents (B C F h w) to those of the larger size.
+    """
+
+    levels: tuple[float, ...]
+    guidance: Guidance
+    upsample: Callable[[Tensor], Tensor]
+    scale: int = 2
+
+
 @dataclass
 class Model:
     """A loaded checkpoint: everything the engine needs of a family.
@@ -128,6 +146,9 @@ class Model:
     solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name. source: the name
     under which `load` finds it again, where the path alone does not say it.
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
+    guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
+    replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
+    it makes `size` from half of it, in which case guide and sampling are those of the first pass.
     """
 
     name: str
@@ -154,3 +175,7 @@ class Model:
     builtin: bool = False
     source: str = ""
     adapter: Adapter | None = None
+    guide: Guidance | None = None
+    blocks: int = 0
+    tone: float = 0.0
+    refine: Refine | None = None

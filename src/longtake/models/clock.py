@@ -47,11 +47,12 @@ class ClockSession:
         self.frames: Sequence[int] = ()
 
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
-        """See `Session`. The newest known frame tells what the time is."""
+        """See `Session`. The newest known frame tells what the time is; guides are no part of it."""
         self.frames, self.known = window.frames, past.known
         self.base = torch.zeros(())
-        if past.known:
-            newest = max(past.known)
+        shown = [f for f, role in zip(window.frames, window.role) if role != "guide" and f in past.known]
+        if shown:
+            newest = max(shown)
             self.base = past.known[newest][:, -1:] - self._numbers(newest)[-1]
 
     def _numbers(self, latent: int) -> Tensor:

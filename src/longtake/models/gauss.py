@@ -49,7 +49,7 @@ class GaussSession:
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """See `Session`. Frames told beside x count as seen without noise."""
-        frames = torch.tensor(self.window.frames, dtype=torch.float64)
+        frames = torch.tensor(self._places(), dtype=torch.float64)
         beside = torch.tensor([role == "beside" for role in self.window.role])
         seen = torch.where(beside, 0.0, level)
         x_seen = x.clone()
@@ -62,6 +62,11 @@ class GaussSession:
         safe = level.clamp_min(1e-9)[None, None, :, None, None]
         velocity = (x.double() - video) / safe
         return torch.where((level > 0)[None, None, :, None, None], velocity, 0.0).to(x.dtype)
+
+    def _places(self) -> list[float]:
+        """Where the frames of the window stand in time: guides by their positions, in a view without gaps."""
+        first, at = self.window.frames[0], zip(self.window.frames, self.window.role, self.window.positions)
+        return [first + position if role == "guide" else frame for frame, role, position in at]
 
     def finish(self, window: Window, x: Tensor) -> None:
         """See `Session`."""

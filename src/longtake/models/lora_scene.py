@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,10 +55,10 @@ class Adapted:
         self.adapter.use(self.loras)
         self.session.begin(window, past, replace(cond, texts=tuple(self._with_loras(text) for text in cond.texts)))
 
-    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, level: Tensor, **how: Any) -> Tensor:
         """See `Session`."""
         self.adapter.use(self.loras)
-        return self.session(x, level)
+        return self.session(x, level, **how)
 
     def finish(self, window: Window, x: Tensor) -> None:
         """See `Session`."""

@@ -18,6 +18,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from longtake.guidance import Perturb
 from longtake.models import weights
 from longtake.models.layers import TanhGelu, runs, wide
 from longtake.models.ltx_block import Block, Call, Levels, TextMemory, rotary
@@ -83,8 +84,11 @@ class LTXConfig:
         return 1 + math.floor((SECONDS * fps + self.back) / self.stride + 1e-9)
 
     def frames(self, positions: Sequence[float], fps: float) -> list[float]:
-        """The output frame at which a latent at each position (in latent frames) stands. PlanError past 20 seconds."""
-        found = [max(self.stride * position - self.back, 0.0) for position in positions]
+        """The output frame at which a latent at each position (in latent frames) stands. PlanError past 20 seconds.
+
+        Positions below 0 are of references: `stride` frames apart, before the first.
+        """
+        found = [self.stride * p - min(self.back, self.stride * max(p, 0.0)) for p in positions]
         if max(found) > SECONDS * fps * (1 + 1e-9):
             raise PlanError(
                 f"a window that reaches {max(found) / fps:.1f} s, but the positions of this network end at "
@@ -173,7 +177,7 @@ class LTXTransformer(nn.Module):
     def forward(
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
-        fps: float = 24.0, keep: Tensor | None = None,
+        fps: float = 24.0, keep: Tensor | None = None, perturb: Perturb | None = None,
     ) -> Tensor:  # fmt: skip
         """Velocity (B C F H W), or (B C K) of the tokens kept.
 
@@ -181,7 +185,8 @@ class LTXTransformer(nn.Module):
         in which rows of zeros are padding, or what `text_memory` made of one prompt or of several, with `scene`
         telling which one each frame follows. positions: (F,) where frames stand in time, in latent frames; 0, 1, 2...
         if not given. keep: (B, K) numbers of the tokens that the network sees at all, counted frame by frame, row by
-        row (token dropping in training; one prompt only).
+        row (token dropping in training; one prompt only). perturb: videos to run once more, perturbed, whose
+        velocities come after the others; they share all that comes before the first perturbed block.
         """
         if isinstance(text, Tensor):
             text = self.text_memory(text)
@@ -196,11 +201,16 @@ class LTXTransformer(nn.Module):
         call = Call(texts, scenes, levels, rope)
         x_BFSD = self.proj_in(x_BFSC.to(self.proj_in.weight.dtype))
         for index, block in enumerate(self._blocks):
+            if perturb is not None and index == perturb.blocks[0]:
+                x_BFSD, call = torch.cat([x_BFSD, x_BFSD[: perturb.rows]]), call.repeated(perturb.rows)
+            if perturb is not None and index in perturb.blocks:
+                x_BFSD = block(x_BFSD, index, call, perturb.rows)
+                continue
             if self.checkpointing and torch.is_grad_enabled():
                 x_BFSD = checkpoint(block, x_BFSD, index, call, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_BFSD = block(x_BFSD, index, call)
-        out = self._out(x_BFSD, levels).movedim(-1, 1)
+        out = self._out(x_BFSD, call.levels).movedim(-1, 1)
         return out.unflatten(3, (height, width)) if keep is None else out.flatten(2)
 
     def text_memory(self, text_BLD: Tensor) -> TextMemory:

@@ -53,6 +53,20 @@ class Call:
     levels: Levels
     rope: Tensor  # see `rotary`; (B, L, D/2) if every video keeps tokens of its own
 
+    def repeated(self, rows: int) -> Call:
+        """The same with the first `rows` videos once more at the end."""
+        at, texts = self.levels.at, []
+        for text in self.texts:
+            layers = tuple((again(k, rows), again(v, rows)) for k, v in text.layers)
+            texts.append(TextMemory(layers, None if text.seen is None else again(text.seen, rows)))
+        rope = again(self.rope, rows) if self.rope.ndim == 3 else self.rope
+        return Call(texts, self.scenes, Levels(self.levels.head, self.levels.blocks, again(at, rows)), rope)
+
+
+def again(x: Tensor, rows: int) -> Tensor:
+    """x with its first `rows` once more at the end; what is one for all videos stays so."""
+    return x if len(x) == 1 else torch.cat([x, x[:rows]])
+
 
 def rotary(seconds: Sequence[float], rows: Sequence[float], columns: Sequence[float], dim: int) -> Tensor:
     """Complex RoPE factors (F*H*W, dim/2) of places told as shares of the window of their axis.
@@ -115,12 +129,15 @@ class Attention(nn.Module):
             told.append(attend(q_BFSNE[:, start:stop].flatten(1, 2), k, v, texts[scene].seen))
         return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
 
-    def among(self, x_BFSD: Tensor, rope: Tensor) -> Tensor:
-        """Every token attends to all tokens."""
+    def among(self, x_BFSD: Tensor, rope: Tensor, blind: int = 0) -> Tensor:
+        """Every token attends to all tokens; in the last `blind` videos it keeps its own value instead."""
         x_BLD = x_BFSD.flatten(1, 2)
-        q, k = rotate(self.norm_q(self.to_q(x_BLD)), rope), rotate(self.norm_k(self.to_k(x_BLD)), rope)
-        seen = attend(self._split(q), self._split(k), self._split(self.to_v(x_BLD)))
-        return self.to_out[0](seen).view_as(x_BFSD)
+        looks = x_BLD[: len(x_BLD) - blind]
+        turns = rope if rope.ndim == 2 else rope[: len(looks)]
+        q, k = rotate(self.norm_q(self.to_q(looks)), turns), rotate(self.norm_k(self.to_k(looks)), turns)
+        v = self.to_v(x_BLD)
+        seen = attend(self._split(q), self._split(k), self._split(v[: len(looks)]))
+        return self.to_out[0](torch.cat([seen, v[len(looks) :]]) if blind else seen).view_as(x_BFSD)
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., N, E)"""
@@ -137,9 +154,9 @@ class Block(nn.Module):
         self.ff = FeedForward(dim, 4 * dim, dim, TanhGelu())
         self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
-    def forward(self, x_BFSD: Tensor, index: int, call: Call) -> Tensor:
-        """Layer `index` of the call."""
+    def forward(self, x_BFSD: Tensor, index: int, call: Call, blind: int = 0) -> Tensor:
+        """Layer `index` of the call. blind: videos at the end whose self-attention is replaced by its values."""
         shift1, scale1, gate1, shift2, scale2, gate2 = call.levels.of(self.scale_shift_table, call.levels.blocks)
-        x_BFSD = gated(x_BFSD, self.attn1.among(modulated(x_BFSD, shift1, scale1, self.eps), call.rope), gate1)
+        x_BFSD = gated(x_BFSD, self.attn1.among(modulated(x_BFSD, shift1, scale1, self.eps), call.rope, blind), gate1)
         x_BFSD = x_BFSD + self.attn2.cross(x_BFSD, call.texts, index, call.scenes)
         return gated(x_BFSD, self.ff(modulated(x_BFSD, shift2, scale2, self.eps)), gate2)

@@ -12,11 +12,14 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from longtake.models import ltx_original, weights
-from longtake.models.base import Model, TextEncoder
+from longtake.models import ltx_original, ltx_upsampler, weights
+from longtake.models.base import Model, Refine, TextEncoder
+from longtake.models.lora_scene import adaptable
 from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_codec_config import LTXCodecConfig
+from longtake.models.ltx_lora import SPELLING
+from longtake.models.ltx_presets import CLIP, LTX, LTXPreset, Second
 from longtake.models.ltx_session import LTXSession
 from longtake.models.text import ONE_TABLE, T5Config, T5Encoder, WordText
 from longtake.models.umt5 import UmT5Text, read_tokenizer
@@ -41,25 +44,32 @@ class Layout:
     codec_names: weights.Names = ()
     about: Mapping[str, Any] | None = None
     steps: int | None = None
+    upsampler: Path | None = None
 
 
-def open_folder(folder: Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Model:
+def open_folder(
+    folder: Path, dtype: torch.dtype | None = None, device: str = "cpu", preset: LTXPreset | None = None
+) -> Model:
     """The model in a folder with transformer/, vae/, text_encoder/ and tokenizer/, or in an official file.
 
-    A file needs text_encoder/ and tokenizer/ beside it. longtake.json, if there is one, gives the defaults. dtype is
-    that of transformer and text encoder: by default bfloat16 on an accelerator, float32 on a CPU and for a model of
-    our own; the codec is float32. WeightsError names what is missing or left over.
+    A file needs text_encoder/ and tokenizer/ beside it. longtake.json, if there is one, gives the defaults, else the
+    preset: the one named, else the first that fits. With latent_upsampler/ in the folder, or the published upscaler
+    beside the file, checkpoints that were published so run in two passes. dtype is that of transformer and text
+    encoder: by default bfloat16 on an accelerator, float32 on a CPU and for a model of our own; the codec is float32.
+    WeightsError names what is missing or left over.
     """
     found = find(Path(folder))
+    preset = None if found.about is not None else preset or fitting(found)[0]
+    second = preset.second if preset is not None and found.upsampler is not None else None
     own = found.about is not None
     dtype = dtype or (torch.float32 if own or torch.device(device).type == "cpu" else torch.bfloat16)
-    config, codec_config, defaults = found.network_config, found.codec_config, _defaults(found)
+    config, codec_config, defaults = found.network_config, found.codec_config, _defaults(found, preset, second)
     net = weights.load(LTXTransformer, config, found.network, found.network_names, dtype, device)
     codec = weights.load(LTXCodec, codec_config, found.codec, found.codec_names, torch.float32, device)
     told = (found.about or {}).get("decode", {})
     if codec_config.timestep_conditioning:
         codec.timestep = told.get("timestep", TIMESTEP)
-    return Model(
+    model = Model(
         family="ltx",
         limits=Limits(view=min((found.about or {}).get("view", 10**6), config.view(defaults["fps"]))),
         session=lambda: LTXSession(net),
@@ -70,8 +80,14 @@ def open_folder(folder: Path, dtype: torch.dtype | None = None, device: str = "c
         tokens=_tokens(defaults["size"], codec_config),
         decode_noise=told.get("noise", NOISE if codec_config.timestep_conditioning else 0.0),
         device=device,
+        blocks=config.num_layers,
         **defaults,
     )
+    if second is not None and found.upsampler is not None:
+        grow = ltx_upsampler.load(found.upsampler, torch.float32, device)
+        model.refine = Refine(second.second, second.guidance, lambda x: ltx_upsampler.upsampled(grow, codec, x))
+        model.unit = (2 * codec_config.scale, 2 * codec_config.scale)
+    return adaptable(model, net, SPELLING)
 
 
 def find(path: Path) -> Layout:
@@ -87,7 +103,11 @@ def find(path: Path) -> Layout:
     if "causal_temporal_positioning" not in weights.read_json(network / "config.json"):
         config = replace(config, causal_temporal_positioning=codec_config.grown)  # as released: from 0.9.5 on
     about = weights.read_json(path / "longtake.json") if (path / "longtake.json").exists() else None
-    return Layout(path, network, codec, path, _fitted(config, codec_config), codec_config, about=about)
+    grow = path / "latent_upsampler"
+    return Layout(
+        path, network, codec, path, _fitted(config, codec_config), codec_config, about=about,
+        upsampler=grow if grow.is_dir() else None,
+    )  # fmt: skip
 
 
 def _single(file: Path, path: Path) -> Layout:
@@ -98,9 +118,11 @@ def _single(file: Path, path: Path) -> Layout:
         )
     config, codec_config = ltx_original.network(file), ltx_original.codec(file)
     allowed = ltx_original.metadata(file).get("allowed_inference_steps")
+    upscalers = sorted(file.parent.glob("ltxv-spatial-upscaler-*.safetensors"))
     return Layout(
         path, file, file, file.parent, _fitted(config, codec_config), codec_config,
         ltx_original.NETWORK, ltx_original.codec_names(codec_config), steps=len(allowed) if allowed else None,
+        upsampler=upscalers[-1] if upscalers else None,
     )  # fmt: skip
 
 
@@ -113,11 +135,26 @@ def _fitted(config: LTXConfig, codec: LTXCodecConfig) -> LTXConfig:
     return replace(config, stride=codec.stride, scale=codec.scale)
 
 
-def _defaults(found: Layout) -> dict[str, Any]:
+def fitting(found: Layout) -> list[LTXPreset]:
+    """Released checkpoints that it may be, the likeliest first; of its codec alone if its network is no released one.
+
+    A file whose metadata lists the steps that it allows is distilled; the rest does not say, and is taken as it is not.
+    """
+    kind = "distilled" if found.steps else "dev"
+    era = "0.9.5" if found.codec_config.grown else "0.9.1" if found.codec_config.timestep_conditioning else "0.9.0"
+    known = [preset for preset in LTX.values() if preset.codec == era]
+    known = [preset for preset in known if preset.kind == kind] or known
+    size = (found.network_config.dim, found.network_config.num_layers)
+    same = [p for p in known if (p.config().dim, p.config().num_layers) == size]
+    return same or known
+
+
+def _defaults(found: Layout, preset: LTXPreset | None, second: Second | None) -> dict[str, Any]:
     """What longtake.json says in the words of Model, or the published settings."""
     about = found.about
     if about is None:
-        return _published(found)
+        assert preset is not None
+        return _published(found, preset, second)
     known = ("guidance", "negative", "plan", "options", "sampling", "vocabulary")
     try:
         fixed = dict(name=about["name"], fps=about["fps"], size=tuple(about["size"]))
@@ -128,22 +165,21 @@ def _defaults(found: Layout) -> dict[str, Any]:
     return {key: about[key] for key in known if key in about} | fixed | {"rates": tuple(about.get("rates", ()))}
 
 
-def _published(found: Layout) -> dict[str, Any]:
-    """768x512 at 24 frames per second in clips of 8 seconds, 40 steps; as many steps as a distilled file allows.
+def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[str, Any]:
+    """The settings of a released checkpoint; by default any length as a relay of clips of 8 seconds.
 
-    From 0.9.5 on the levels are linear, then quadratic; before, they are shifted by the number of tokens.
+    The levels of the first two releases are shifted by the tokens of a clip. In two passes, the levels of the first.
     """
-    size, frames = (512, 768), 193
-    latents = 1 + (frames - 1) // found.codec_config.stride
-    late = found.codec_config.grown
-    shift = 1.0 if late else token_shift(latents * _tokens(size, found.codec_config))
-    sampling = dict(
-        steps=found.steps or 40, shift=shift, grid="quadratic" if late or found.steps else "terminal", window=frames
-    )
+    sampling: dict[str, Any] = preset.sampling | ({"steps": found.steps} if found.steps else {})
+    if sampling["grid"] == "terminal":
+        latents = 1 + (CLIP - 1) // found.codec_config.stride
+        sampling["shift"] = token_shift(latents * _tokens(preset.size, found.codec_config))
+    if second is not None:
+        sampling = dict(levels=",".join(f"{level:.6g}" for level in second.first))
     return dict(
-        name=found.path.stem if found.path.is_file() else found.path.name, fps=24.0, size=size,
-        guidance=1.0 if found.steps else 3.0, plan="relay", options=sampling, sampling=sampling,
-        negative="worst quality, inconsistent motion, blurry, jittery, distorted",
+        name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
+        guidance=preset.guidance, guide=preset.guide, plan=preset.plan, solver=preset.solver, negative=preset.negative,
+        options=sampling | dict(window=CLIP, overlap=1), sampling=sampling, tone=0.0 if second is None else second.tone,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from longtake.guidance import Perturb
 from longtake.models.base import Cond, Past
 from longtake.models.ltx import LTXTransformer
 from longtake.models.ltx_block import TextMemory
@@ -32,9 +33,9 @@ class LTXSession:
             fps=cond.fps,
         )
 
-    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, level: Tensor, perturb: Perturb | None = None) -> Tensor:
         """See `Session`."""
-        return self.net(x, level, **self.told).to(x.dtype)
+        return self.net(x, level, **self.told, perturb=perturb).to(x.dtype)
 
     def finish(self, window: Window, x: Tensor) -> None:
         """See `Session`."""

@@ -1,4 +1,6 @@
-"""Released Wan checkpoints by name: their shapes, and the settings published with them. Data; importing it needs no torch.
+"""Released checkpoints by name: their shapes, and the settings published with them. Data; importing it needs no torch.
+
+Here are those of the Wan family; those of LTX-Video are in ltx_presets.
 
 Sources: the README and command lines of SkyworkAI/SkyReels-V2 and Wan-Video/Wan2.1, the configs of their diffusers
 conversions, and the model cards for licences.
@@ -10,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
+
+from longtake.models.ltx_presets import LTX, LTXPreset
 
 if TYPE_CHECKING:
     from longtake.models.wan import WanConfig
@@ -60,6 +64,8 @@ class Preset:
     negative: str = NEGATIVE
     solver: str = "unipc"
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    family = "wan"
 
     @property
     def view(self) -> int:
@@ -135,7 +141,7 @@ def _wan(model: str, **facts: Any) -> Preset:
     return Preset(f"wan2.1-{model.lower()}", hub=f"{hub}-Diffusers", original=hub, **(_WAN | facts))
 
 
-PRESETS: dict[str, Preset] = {
+WAN: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         _skyreels(
@@ -168,7 +174,11 @@ PRESETS: dict[str, Preset] = {
 }  # fmt: skip
 
 
-def preset(name: str) -> Preset:
+Released = Preset | LTXPreset
+PRESETS: dict[str, Released] = {**WAN, **LTX}
+
+
+def preset(name: str) -> Released:
     """The preset of that name; ValueError names the nearest."""
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, 1)
@@ -181,7 +191,7 @@ def fitting(network: Mapping[str, Any], kind: Kind | None = None, brand: str = "
     """Presets of this network (and kind) whose names begin with `brand`. Resolutions share shapes: 540P comes first."""
     return [
         found
-        for found in PRESETS.values()
+        for found in WAN.values()
         if kind in (None, found.kind)
         and found.name.startswith(brand)
         and all(getattr(found.config(), name) == value for name, value in network.items())

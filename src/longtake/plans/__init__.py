@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from longtake.plan import Limits, PlanError, Window
 from longtake.plans.chunks import Chunks
+from longtake.plans.looping import Looping
 from longtake.plans.stream import Stream
 
 
@@ -41,7 +42,8 @@ PLANS: dict[str, Strategy] = {
     "clip": Strategy(Chunks, "one clip, all frames fall together", dict(single=True, overlap=0)),
     "relay": Strategy(Chunks, "clips; the last frames of one start the next (LTX)", dict(hand="pixels", overlap=1)),
     "sliding": Strategy(Chunks, "windows that overlap by clean frames (SkyReels-V2)", dict()),
-    "looping": Strategy(Chunks, "windows whose overlap is remade and cross-faded (LTX looping)", dict(strength=0.5)),
+    "soft": Strategy(Chunks, "windows whose overlap is remade from half its noise and cross-faded", dict(strength=0.5)),
+    "looping": Strategy(Looping, "tiles from fresh noise, led by copies of the tail, cross-faded (LTX looping)", dict()),
     "crossclip": Strategy(
         Chunks, "clips told of the last frames beside x (SVI)", dict(hand="pixels8", overlap=1, beside=True)
     ),
@@ -55,7 +57,7 @@ PLANS: dict[str, Strategy] = {
 
 
 def plan(name: str, **options: Any) -> Plan:
-    """The plan of that name with the options given (see `Chunks` and `Stream`). PlanError says what exists."""
+    """The plan of that name with the options given (see `Chunks`, `Looping` and `Stream`). PlanError says what exists."""
     if name not in PLANS:
         raise PlanError(f"no plan is called {name!r}: {_suggest(name, PLANS)}")
     strategy = PLANS[name]

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
-from longtake.noise import GRIDS, Grid, ramp, staircase
+from longtake.noise import GRIDS, Grid, staircase
 from longtake.plan import Cut, Limits, PlanError, Role, Window, with_guides
+from longtake.plans.levels import ladder
 
 HANDS = ("tape", "latents", "pixels", "pixels8")
 KEEPS = ("old", "new", "blend")
+NOISES = ("frozen", "call")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Chunks:
     steps: model calls that take a frame from noise to video.
     shift: above 1 spends more of the steps at high noise.
     grid: how the noise levels are spaced (see noise.ramp).
+    levels: the noise levels before every call themselves, as in 1,0.99,0.9,0.7, instead of steps, shift and grid.
     window: output frames per window, 1 + stride * k (default: all that the model sees). Where blocks do not divide a
     window, it is made shorter.
     overlap: output frames known from the window before, 1 + stride * k.
@@ -44,12 +47,14 @@ class Chunks:
     keep: which version of the seam is shown after a cut, or a "blend" of both.
     anchor: the first latent told after a cut is the first one of the video (SVI 2.0 Pro).
     beside: known frames are told beside x, and all columns fall (Wan image-to-video, SVI).
+    cond_noise: untold noise on frames that are held clean, times the level squared (LTX image_cond_noise_scale).
     single: only one window; longer videos are refused.
     """
 
     steps: int = 30
     shift: float = 3.0
     grid: Grid = "linear"
+    levels: str = ""
     window: int | None = None
     overlap: int = 17
     hand: Literal["tape", "latents", "pixels", "pixels8"] = "tape"
@@ -61,6 +66,7 @@ class Chunks:
     keep: Literal["old", "new", "blend"] = "old"
     anchor: bool = False
     beside: bool = False
+    cond_noise: float = 0.0
     single: bool = False
 
     def __post_init__(self):
@@ -68,8 +74,11 @@ class Chunks:
             ("grid", self.grid, GRIDS),
             ("hand", self.hand, HANDS),
             ("keep", self.keep, KEEPS),
+            ("noise", self.noise, NOISES),
         ):
             _require(value in choices, f"--{name} is one of {', '.join(choices)}, not {value!r}")
+        ladder(self)
+        _require(self.cond_noise >= 0, f"--cond-noise must be 0 or more, not {self.cond_noise}")
         _require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
         _require(0 <= self.context < 1, f"--context must be a noise level in [0, 1), not {self.context}")
         _require(0 < self.strength <= 1, f"--strength must lie in (0, 1], not {self.strength}")
@@ -100,7 +109,7 @@ class Chunks:
 
         known latents are given at the start; guides latents follow the last window, seen by it and never shown.
         """
-        plan = replace(self, block=self.block or limits.block)
+        plan = replace(self, block=self.block or limits.block, steps=len(ladder(self)) - 1)
         _require(not (self.single and frames is None), "one clip has an end: give a length or use --plan sliding")
         _require(not (guides and frames is None), "an endless video has no last frame: give a length")
         _require(
@@ -110,7 +119,7 @@ class Chunks:
         return _guided(windows, guides) if guides else windows
 
     def _windows(self, frames: int | None, stride: int, shape: _Shape, known: int) -> Iterator[Window]:
-        levels = ramp(self.steps, self.shift, self.grid)
+        levels = ladder(self)
         finished = have = known  # latents of this take, and those that the next window knows
         start = shown = 0  # the first latent in view, and the frame of the video at which the take begins
         for index in count():
@@ -150,6 +159,7 @@ class Chunks:
             hold=latents_of_frames(self.overlap, stride) if self.strength < 1 else 0,
             blend=torch.cat([fade, torch.ones(size - have)]) if soft else None,
             noise=self.noise,
+            cond_noise=self.cond_noise,
         )
 
     def _role(self, soft: bool) -> Role:

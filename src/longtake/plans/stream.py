@@ -11,8 +11,9 @@ from itertools import count, groupby
 import torch
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
-from longtake.noise import GRIDS, Grid, ramp, staircase
+from longtake.noise import GRIDS, Grid, staircase
 from longtake.plan import Limits, PlanError, Role, Window
+from longtake.plans.levels import ladder
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Stream:
     steps: model calls that take a frame from noise to video.
     shift: above 1 spends more of the steps at high noise.
     grid: how the noise levels are spaced (see noise.ramp).
+    levels: the noise levels before every call themselves, as in 1,0.99,0.9,0.7, instead of steps, shift and grid.
     lag: model calls between the starts of two blocks; 0: as many as make the staircase fill the view but for
     `past` (rolling forcing);
     None: as many as there are steps (block by block).
@@ -37,6 +39,7 @@ class Stream:
     steps: int = 30
     shift: float = 3.0
     grid: Grid = "linear"
+    levels: str = ""
     lag: int | None = 5
     block: int = 0
     window: int | None = None
@@ -50,6 +53,7 @@ class Stream:
     def __post_init__(self):
         if self.grid not in GRIDS:
             raise PlanError(f"--grid is one of {', '.join(GRIDS)}, not {self.grid!r}")
+        ladder(self)
         for name, value, least in (("steps", self.steps, 1), ("block", self.block, 0), ("sinks", self.sinks, 0)):
             if value < least:
                 raise PlanError(f"--{name} must be at least {least}, not {value}")
@@ -66,12 +70,12 @@ class Stream:
             raise PlanError("a stream has no last window that could see an end frame: use --plan sliding or async")
         if frames is not None and frames <= frames_of_latents(known, stride):
             raise PlanError(f"all {frames} frames are given: ask for more")
-        plan = replace(self, block=self.block or limits.block)
+        plan = replace(self, block=self.block or limits.block, steps=len(ladder(self)) - 1)
         blocks = None if frames is None else -(-(latents_of_frames(frames, stride) - known) // plan.block)
         return plan._windows(plan._view(stride, limits), blocks, known)
 
     def _windows(self, view: int, blocks: int | None, known: int) -> Iterator[Window]:
-        levels = ramp(self.steps, self.shift, self.grid)
+        levels = ladder(self)
         lag = self._lag(view)
         calls = count() if blocks is None else range(self.steps + math.floor(lag * (blocks - 1)))
         for frames, group in groupby(calls, key=lambda call: self._in_view(call, lag, view, blocks, known)):
