@@ -11,7 +11,7 @@ LAYERS = [
     {"plan", "script", "media"},
     {"plans", "tape", "look", "guide", "models", "outlet"},
     {"engine", "refine"},
-    {"reel", "train", "eval", "world", "settings", "pipelines", "api"},
+    {"reel", "train", "eval", "world", "settings", "pipelines", "pipeline_ltx", "api"},
     {"cli", "studio"},
 ]
 PLACES = {"models.base": 1, "world": 2}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from longtake.api import generate
     from longtake.engine import Rollout
+    from longtake.guidance import Guidance
     from longtake.models import load
+    from longtake.pipeline_ltx import Condition, LTXVideoPipeline
     from longtake.pipelines import SkyReelsV2Pipeline
     from longtake.plan import PlanError
     from longtake.plans import PLANS
@@ -26,6 +28,9 @@ _HOME = {
     "Scene": "script",
     "Script": "script",
     "SkyReelsV2Pipeline": "pipelines",
+    "LTXVideoPipeline": "pipeline_ltx",
+    "Condition": "pipeline_ltx",
+    "Guidance": "guidance",
     "ScriptError": "script",
 }
 __all__ = sorted(_HOME)

@@ -137,8 +137,9 @@ class Rollout:
         end: Tensor | None = None,
         items: Sequence[Item] = (),
     ):
+        self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         if items:
-            plan = conditioned(plan, items, script, model.codec.stride)
+            plan = conditioned(plan, items, script, model.codec.stride, self.before)
         self.model, self.script, self.plan = model, script, plan
         self.fps = model.fps if fps is None else fps
         _check_loras(model, script)
@@ -151,7 +152,6 @@ class Rollout:
         self.index = 0  # windows done
         self.texts: dict[str, Text] = {}
         self.anchor: Tensor | None = None  # the first latent of the shot
-        self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
         self.items = [self._encoded(item.frames) for item in items]
         self.ends = [] if end is None else self._encoded(end)

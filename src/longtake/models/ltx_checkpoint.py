@@ -19,7 +19,7 @@ from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_codec_config import LTXCodecConfig
 from longtake.models.ltx_lora import SPELLING
-from longtake.models.ltx_presets import CLIP, LTX, LTXPreset, Second
+from longtake.models.ltx_presets import CLIP, COND_NOISE, LTX, LTXPreset, Second
 from longtake.models.ltx_session import LTXSession
 from longtake.models.text import ONE_TABLE, T5Config, T5Encoder, WordText
 from longtake.models.umt5 import UmT5Text, read_tokenizer
@@ -179,7 +179,7 @@ def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[
     return dict(
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
         guidance=preset.guidance, guide=preset.guide, plan=preset.plan, solver=preset.solver, negative=preset.negative,
-        options=sampling | dict(window=CLIP, overlap=1), sampling=sampling, tone=0.0 if second is None else second.tone,
+        options=sampling | dict(window=CLIP, overlap=1, cond_noise=COND_NOISE), sampling=sampling, tone=0.0 if second is None else second.tone,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ TEXT_PARAMETERS = 4_762_310_656  # T5-v1.1-XXL encoder
 UPSAMPLER_PARAMETERS = 126_250_624
 CODEC_PARAMETERS: Mapping[Codec, int] = {"0.9.0": 419_193_649, "0.9.1": 934_976_434, "0.9.5": 1_246_913_522}
 CLIP = 193  # output frames of a clip of a relay: 8 seconds
+COND_NOISE = 0.15  # untold noise on what is held, "for motion continuity"
 
 
 def quadratic(steps: int, threshold: float = 0.025) -> tuple[float, ...]:
@@ -117,7 +118,7 @@ class LTXPreset:
     @property
     def options(self) -> dict[str, Any]:
         """Options of `plan`."""
-        return {**self.sampling, "window": CLIP, "overlap": 1}
+        return {**self.sampling, "window": CLIP, "overlap": 1, "cond_noise": COND_NOISE}
 
     def config(self) -> LTXConfig:
         """Shape of the network."""

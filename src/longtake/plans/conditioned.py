@@ -121,9 +121,11 @@ class Item:
     strength: float = 1.0
 
 
-def conditioned(plan: Plan, items: Sequence[Item], script: Script, stride: int) -> Plan:
-    """The plan with what is given at some frames. PlanError if the script has cuts."""
+def conditioned(plan: Plan, items: Sequence[Item], script: Script, stride: int, before: int = 0) -> Plan:
+    """The plan with what is given at some frames of a video behind `before` known ones. PlanError if it has cuts."""
     if any(scene.cut for scene in script.scenes):
         raise PlanError("pictures at frames of a video with cuts: give each shot a video of its own")
-    places = [Place(item.frame, latents_of_frames(item.frames.shape[2], stride), item.strength) for item in items]
+    places = [
+        Place(before + item.frame, latents_of_frames(item.frames.shape[2], stride), item.strength) for item in items
+    ]
     return Conditioned(plan, tuple(places))

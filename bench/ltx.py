@@ -1,0 +1,171 @@
+"""LTX-Video against diffusers in one run: forward, a step of 121 frames, decoding of 25 and 121 frames; 2B on a GPU.
+
+python bench/ltx.py [--threads N] [--width 256] [--layers 4]      # a CPU: a narrow network, a whole-width one is minutes
+python bench/ltx.py --gpu                                         # 2B distilled, 5 s at 768 x 512, random weights
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+import torch
+from common import median_seconds, report
+
+from longtake.models.ltx import LTXConfig, LTXTransformer
+from longtake.models.ltx_codec import LTXCodec
+from longtake.models.ltx_codec_config import LTX_095, LTXCodecConfig
+from longtake.models.ltx_presets import EIGHT
+from longtake.solve import euler
+
+Rows = dict[str, tuple[float, str]]
+HEIGHT, WIDTH = 512, 768
+
+
+def network(width: int, layers: int) -> LTXConfig:
+    """A network of this width with the text and channels of the released ones."""
+    return LTXConfig(
+        num_attention_heads=max(1, width // 64), attention_head_dim=64, cross_attention_dim=width, num_layers=layers,
+        caption_channels=256, causal_temporal_positioning=True,
+    )  # fmt: skip
+
+
+def codec(narrow: int) -> LTXCodecConfig:
+    """The codec of 0.9.5, `narrow` times narrower."""
+    widths = lambda values: tuple(value // narrow for value in values)
+    return replace(
+        LTX_095, block_out_channels=widths(LTX_095.block_out_channels),
+        decoder_block_out_channels=widths(LTX_095.decoder_block_out_channels),
+    )  # fmt: skip
+
+
+def reference(name: str, ours: torch.nn.Module) -> torch.nn.Module:
+    """diffusers' network of the same shape and weights."""
+    import inspect
+
+    import diffusers
+
+    kind = getattr(diffusers, name)
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(ours.config).items() if v is not None}
+    theirs = kind(**{k: v for k, v in given.items() if k in inspect.signature(kind).parameters})
+    theirs.load_state_dict(ours.state_dict())
+    return theirs.eval()
+
+
+def forward(width: int, layers: int, frames: int, size: tuple[int, int], seconds: Callable) -> Rows:
+    """One call of the network, ours with the text read beforehand."""
+    torch.manual_seed(0)
+    net = LTXTransformer(network(width, layers)).eval()
+    theirs, latents = reference("LTXVideoTransformer3DModel", net), 1 + (frames - 1) // 8
+    height, breadth = size
+    x, text = torch.randn(1, 128, latents, height, breadth), torch.randn(1, 256, 256)
+    packed, mask, level = x.flatten(2).transpose(1, 2), torch.ones(1, 256), torch.tensor([0.5])
+    with torch.inference_mode():
+        memory = net.text_memory(text)
+        ours = seconds(lambda: net(x, level, memory))
+        where = dict(num_frames=latents, height=height, width=breadth, rope_interpolation_scale=(8 / 24, 32, 32))
+        other = seconds(lambda: theirs(packed, text, 1000 * level, mask, **where))
+    what = f"forward, {layers} x {width}, {frames} frames, {x[0, 0].numel()} tokens"
+    return {what: (1000 * ours, "ms"), f"{what}, diffusers": (1000 * other, "ms")}
+
+
+def decoding(which: str, frames: int, narrow: int, height: int, width: int) -> None:
+    """Decode in this process and print seconds and how much memory the peak rose, for the process that asked."""
+    torch.manual_seed(0)
+    net = LTXCodec(codec(narrow)).eval()
+    z = torch.randn(1, 128, 1 + (frames - 1) // 8, height // 32, width // 32)
+    run = reference("AutoencoderKLLTXVideo", net) if which == "diffusers" else net
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    with torch.inference_mode():
+        if which == "diffusers":
+            made = run.decode(z, torch.tensor([0.05]), return_dict=False)[0].shape[2]
+        else:
+            decoder = net.decoder()
+            made = sum(decoder.push(latent).shape[2] for latent in z.split(1, 2)) + decoder.flush().shape[2]
+    assert made == frames
+    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(time.perf_counter() - start, rise / 1024)
+
+
+def decode(frames: int, narrow: int, size: tuple[int, int], threads: int) -> Rows:
+    """Time and memory of decoding, each in a process of its own."""
+    rows: Rows = {}
+    for which in ("longtake", "diffusers"):
+        line = [sys.executable, __file__, "--decode", which, str(frames), str(narrow), *map(str, size), str(threads)]
+        seconds, rise = map(float, subprocess.run(line, capture_output=True, text=True, check=True).stdout.split())
+        name = f"decode {frames} frames of {size[1]}x{size[0]}" + ("" if which == "longtake" else ", diffusers")
+        rows |= {name: (seconds, "s"), f"{name}, peak": (rise, "MiB")}
+    return rows
+
+
+def on_gpu() -> Rows:
+    """2B distilled: 121 frames at 768 x 512, eight calls and the decoding, with random weights of the real size."""
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        net = LTXTransformer(LTXConfig(causal_temporal_positioning=True)).to(torch.bfloat16).eval()
+        made = LTXCodec(LTX_095).to(torch.bfloat16).eval()
+        text, noise = torch.randn(1, 256, 4096), torch.randn(1, 128, 16, HEIGHT // 32, WIDTH // 32)
+    levels = torch.tensor([*EIGHT, 0.0])
+
+    def denoise() -> torch.Tensor:
+        x, memory = noise, net.text_memory(text.to(torch.bfloat16))
+        for level, after in pairwise(levels):
+            column = level.expand(16)
+            x, _ = euler(x, net(x, column, memory).float(), column, after.expand(16), None)
+        torch.cuda.synchronize()
+        return x
+
+    def develop() -> None:
+        made.decode(noise)
+        torch.cuda.synchronize()
+
+    with torch.inference_mode():
+        calls, frames = median_seconds(denoise, 3), median_seconds(develop, 3)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {
+        "2B distilled, 8 calls, 121 frames of 768x512": (calls, "s"),
+        "decoding of them": (frames, "s"),
+        "5 s of video, of 2 s asked for": (calls + frames, "s"),
+        "most memory": (peak, "GiB"),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    if "--decode" in sys.argv:
+        which, *numbers = sys.argv[2:]
+        frames, narrow, height, width, threads = map(int, numbers)
+        torch.set_num_threads(threads)
+        return decoding(which, frames, narrow, height, width)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", action="store_true", help="2B distilled, 5 s at 768 x 512")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--narrow", type=int, default=8, help="how many times narrower than released the codec is")
+    args = parser.parse_args()
+    if args.gpu:
+        report("ltx", on_gpu(), gpu=True)
+        return None
+    torch.set_num_threads(args.threads)
+    rows = forward(args.width, args.layers, 25, (8, 12), lambda run: median_seconds(run, 3))
+    rows |= forward(args.width, args.layers, 121, (8, 12), lambda run: median_seconds(run, 3))
+    for frames in (25, 121):
+        rows |= decode(frames, args.narrow, (128, 192), args.threads)
+    report("ltx", rows, **vars(args))
+    return None
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        main()
