@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 
 from longtake.engine import Ended, Frames, Rollout
 from longtake.models import load, wan
-from longtake.models.lora_scene import adaptable
+from longtake.models.base import Cond
+from longtake.models.lora_scene import Adapted, adaptable
 from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.models.wan_session import WanSession
 from longtake.models.weights import WeightsError
@@ -158,3 +160,31 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(folders, tmp_pat
     save_file({"blocks.9.attn1.to_q.lora_A.weight": rand(2, 24)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=r"0 of 1 modules are in WanTransformer; 1 left over: blocks.9"):
         rollout(model, script((), (), ((str(tmp_path / "other.safetensors"), 1.0),)))
+
+
+def test_what_a_session_puts_off_is_done_with_the_loras_of_its_time():
+    """A causal session remembers a finished window when the next begins, which may have other LoRAs."""
+    used, paid = [], []
+
+    class Lazy:
+        owes = False
+
+        def begin(self, window, past, cond):
+            self.state()
+
+        def finish(self, window, x):
+            self.owes = True
+
+        def state(self):
+            paid.extend([used[-1]] if self.owes else [])
+            self.owes = False
+            return {}
+
+    adapter = SimpleNamespace(use=lambda loras: used.append(loras))
+    session = Adapted(Lazy(), adapter)
+    for loras in ((("a", 1.0),), (("b", 1.0),), (("b", 1.0),), ()):
+        session.begin(None, None, Cond((), (), loras=loras))
+        assert used[-1] == loras
+        session.finish(None, None)
+    session.state()
+    assert paid == [(("a", 1.0),), (("b", 1.0),), (("b", 1.0),), ()]

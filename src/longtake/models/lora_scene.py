@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,14 +12,18 @@ from longtake.models.base import Adapter, Cond, Loras, Model, Past, Session, Tex
 from longtake.models.lora import Merged
 from longtake.models.lora_file import Lora, read
 from longtake.models.lora_keys import Spelling
+from longtake.models.weights import WeightsError
 from longtake.plan import Window
 
 
 class Files:
-    """The LoRAs that scenes ask for, by file and strength, merged into one network: an `Adapter`."""
+    """The LoRAs that scenes ask for, by file and strength, merged into one network: an `Adapter`.
 
-    def __init__(self, net: nn.Module, spelling: Spelling | None = None):
-        self.net, self.spelling = net, spelling
+    at_rest: called before weights change; brings them to where they lie when they are not at work.
+    """
+
+    def __init__(self, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None):
+        self.net, self.spelling, self.at_rest = net, spelling, at_rest
         self.merged = Merged(net)
         self.now: Loras = ()
         self.read: dict[str, Lora] = {}  # those in use
@@ -35,6 +39,7 @@ class Files:
         if loras == self.now:
             return
         self.read = {path: self.read.get(path) or read(path, self.net, self.spelling) for path, _ in loras}
+        self.at_rest()
         self.merged.use([(self.read[path], strength) for path, strength in loras])
         self.now = loras
 
@@ -51,6 +56,8 @@ class Adapted:
 
     def begin(self, window: Window, past: Past, cond: Cond) -> None:
         """See `Session`."""
+        if cond.loras != self.loras:
+            self.state()  # what the session has put off is done with the LoRAs of its time
         self.loras = cond.loras
         self.adapter.use(self.loras)
         self.session.begin(window, past, replace(cond, texts=tuple(self._with_loras(text) for text in cond.texts)))
@@ -67,6 +74,7 @@ class Adapted:
 
     def state(self) -> dict[str, Tensor]:
         """See `Session`; the LoRAs follow from the script."""
+        self.adapter.use(self.loras)
         return self.session.state()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -77,7 +85,25 @@ class Adapted:
         return replace(text, key=f"{text.key} with {self.loras}") if self.loras else text
 
 
-def adaptable(model: Model, net: nn.Module, spelling: Spelling | None = None) -> Model:
-    """The model, taking the LoRAs that scenes ask for into its network."""
-    files, session = Files(net, spelling), model.session
+@dataclass(frozen=True)
+class Unmergeable:
+    """An `Adapter` of a network that takes no LoRA, for a reason."""
+
+    reason: str
+
+    def check(self, loras: Loras) -> None:
+        """See `Adapter`."""
+        if loras:
+            raise WeightsError(f"this model takes no LoRA such as {loras[0][0]}: {self.reason}")
+
+    def use(self, loras: Loras) -> None:
+        """See `Adapter`."""
+        self.check(loras)
+
+
+def adaptable(
+    model: Model, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None
+) -> Model:
+    """The model, taking the LoRAs that scenes ask for into its network. at_rest: see `Files`."""
+    files, session = Files(net, spelling, at_rest), model.session
     return replace(model, session=lambda: Adapted(session(), files), adapter=files)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,21 +19,25 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from longtake.models import weights
+from longtake.models.attention import Attend, sdpa
 from longtake.models.layers import FeedForward, runs, wide
 from longtake.models.wan_block import (
     Block,
     Call,
+    Columns,
     FrameMemory,
-    KeyValue,
+    Keep,
     Placed,
     Span,
     TextMemory,
     causal_spans,
+    chosen,
     modulated,
+    narrowed,
     rotary,
-    rotate,
-    split,
 )
+
+TURNED_ONCE = 2**28  # bytes of remembered keys, up to which they are rotated once for a window
 
 
 @dataclass(frozen=True)
@@ -191,13 +195,14 @@ class Conditions(nn.Module):
 class WanTransformer(nn.Module):
     """Velocity (noise - video) of latent frames, each at its own noise level.
 
-    checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+    checkpointing: recompute blocks in the backward pass instead of keeping their activations. attend: see `attention`.
     """
 
     def __init__(self, config: WanConfig):
         super().__init__()
         self.config = config
         self.checkpointing = False
+        self.attend: Attend = sdpa
         self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         self.condition_embedder = Conditions(config)
         self.blocks = nn.ModuleList(
@@ -218,7 +223,8 @@ class WanTransformer(nn.Module):
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
-        spans: Sequence[Span] | None = None,
+        spans: Sequence[Span] | None = None, out: Columns | None = None, keep: Keep | None = None,
+        added: list[Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
         """Velocity (B C F H W).
 
@@ -227,35 +233,53 @@ class WanTransformer(nn.Module):
         positions: (F,) where frames stand in time; 0, 1, 2... if not given. blocks: (F,) ascending; a frame attends
         to its block and to those before, or to all frames if not given. memory: frames from before, seen by all.
         fps: of the output, one number or (B,); only some networks care. spans: in frames, who attends to whom where
-        `blocks` cannot say it.
+        `blocks` cannot say it. out: the columns whose velocity is wanted, if not all; the answer holds these alone.
+        keep: takes keys and values of some columns. added: gets what the layers add to the tokens (B, F, S, D).
         """
         head_BFD, time_BF6D = self._time(level, fps)
         x_BFSD = self._tokens(x_BCFHW)
-        call = self._call(x_BCFHW, text, positions, scene, blocks, memory, spans)
+        call, last = self._calls(x_BCFHW, text, positions, scene, blocks, memory, spans, out)
         for index, block in enumerate(self.blocks):
+            told = call if index < len(self.blocks) - 1 else last
             if self.checkpointing and torch.is_grad_enabled():
                 x_BFSD = checkpoint(
-                    block, x_BFSD, time_BF6D, index, call, use_reentrant=False, preserve_rng_state=False
+                    block, x_BFSD, time_BF6D, index, told, keep, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                x_BFSD = block(x_BFSD, time_BF6D, index, call)
+                x_BFSD = block(x_BFSD, time_BF6D, index, told, keep)
+        if out is not None:
+            x_BCFHW, head_BFD = x_BCFHW[:, :, out], chosen(head_BFD, out)
+        if added is not None:
+            added.append(x_BFSD - self._tokens(x_BCFHW))
         return self._pixels(x_BFSD, head_BFD, x_BCFHW.shape)
+
+    def short(self, x_BCFHW: Tensor, level: Tensor, added_BFSD: Tensor, fps: float | Tensor | None = None) -> Tensor:
+        """Velocity (B C F H W) if the layers added this, without running them; the rest as in `forward`."""
+        head_BFD, _ = self._time(level, fps)
+        return self._pixels(self._tokens(x_BCFHW) + added_BFSD, head_BFD, x_BCFHW.shape)
+
+    def embedded(self, level: Tensor, fps: float | Tensor | None, projected: bool) -> Tensor:
+        """The embedding of levels (F,), one row for each: as the layers take it (`projected`), else as the head does."""
+        head_BFD, time_BF6D = self._time(level, fps)
+        return time_BF6D[0].flatten(1) if projected else head_BFD[0]
 
     def remember(
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
+        at: Columns = slice(None),
     ) -> FrameMemory:  # fmt: skip
-        """Keys and values of frames; arguments as in `forward`. The last layer goes no further than them."""
+        """Keys and values of the columns `at`; the rest as in `forward`. The last layer goes no further than them."""
         _, time_BF6D = self._time(level, fps)
         x_BFSD = self._tokens(x_BCFHW)
-        call = self._call(x_BCFHW, text, positions, scene, blocks, memory)
-        keep: list[KeyValue] = []
-        *first, last = self._layers
-        for index, block in enumerate(first):
-            x_BFSD = block(x_BFSD, time_BF6D, index, call, keep)
-        keep.append(last.keys_values(x_BFSD, time_BF6D))
-        return FrameMemory(*zip(*keep))
+        call, _ = self._calls(x_BCFHW, text, positions, scene, blocks, memory, None, None)
+        keep = Keep(at)
+        for index, block in enumerate(self._layers):
+            if index < len(self.blocks) - 1:
+                x_BFSD = block(x_BFSD, time_BF6D, index, call, keep)
+            else:
+                keep.take(*block.keys_values(x_BFSD, time_BF6D))
+        return keep.memory
 
     def text_memory(self, text_BLD: Tensor, image_BLD: Tensor | None = None) -> TextMemory:
         """Cross-attention keys and values of one prompt, and of an image's CLIP tokens if the network sees images."""
@@ -266,15 +290,15 @@ class WanTransformer(nn.Module):
 
     def place(self, memory: FrameMemory, positions: Sequence[float] | Tensor, height: int, width: int) -> Placed:
         """Stand remembered frames of latents (height, width) at positions (M,)."""
-        rope, heads = self._rope(positions, height, width, memory.keys[0]), self.config.num_attention_heads
-        return Placed(
-            tuple(rotate(split(key.flatten(1, 2), heads), rope) for key in memory.keys),
-            tuple(split(value.flatten(1, 2), heads) for value in memory.values),
-        )
+        rope = self._rope(positions, height, width, memory.keys[0])
+        placed = Placed(memory, rope, self.config.num_attention_heads, None)
+        if sum(key.nbytes for key in memory.keys) > TURNED_ONCE:
+            return placed
+        return replace(placed, rotated=tuple(placed.turned(key) for key in memory.keys))
 
     @property
-    def _layers(self) -> list[Block]:
-        return cast(list[Block], list(self.blocks))
+    def _layers(self) -> Iterable[Block]:
+        return cast(Iterable[Block], self.blocks)
 
     def _time(self, level: Tensor, fps: float | Tensor | None) -> tuple[Tensor, Tensor]:
         level = torch.as_tensor(level, device=self.proj_out.weight.device)
@@ -294,17 +318,28 @@ class WanTransformer(nn.Module):
         patches_BFSC = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
         return nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
 
-    def _call(self, x_BCFHW, text, positions, scene, blocks, memory, spans=None) -> Call:
+    def _calls(self, x_BCFHW, text, positions, scene, blocks, memory, spans, out) -> tuple[Call, Call]:
+        """What all layers are told, and what the last one is told, after which only the columns `out` go on."""
         frames, height, width = x_BCFHW.shape[2:]
         if isinstance(text, TextMemory):
             text = [text]
         texts = self.condition_embedder.text(text) if isinstance(text, Tensor) else text
-        scenes = [(0, 0, frames)] if scene is None else list(runs(scene))
+        scene = [0] * frames if scene is None else list(scene)
         rope = self._rope(range(frames) if positions is None else positions, height, width, self.proj_out.weight)
         tokens = math.prod(self._grid(height, width))
         if spans is None:
             spans = causal_spans([0] * frames if blocks is None else blocks)
-        return Call(texts, scenes, rope, [span.times(tokens) for span in spans], memory)
+        call = Call(texts, list(runs(scene)), rope, [s.times(tokens) for s in spans], memory, self.attend)
+        if out is None:
+            return call, call
+        at = range(frames)[out] if isinstance(out, slice) else out
+        return call, replace(
+            call,
+            scenes=list(runs([scene[i] for i in at])),
+            spans=[s.times(tokens) for s in narrowed(spans, at)],
+            out=out,
+            out_rope=rope.unflatten(0, (frames, tokens))[out].flatten(0, 1),
+        )
 
     def _pixels(self, x_BFSD: Tensor, head_BFD: Tensor, shape: torch.Size) -> Tensor:
         """Norm, project and put the patches back together."""
@@ -323,7 +358,7 @@ class WanTransformer(nn.Module):
     def _rope(self, positions: Sequence[float] | Tensor, height: int, width: int, like: Tensor) -> Tensor:
         """The rotation table of latents (height, width) and their positions; the last few are kept."""
         places = tuple(positions.tolist() if isinstance(positions, Tensor) else positions)
-        dtype = torch.complex128 if like.dtype == torch.float64 else torch.complex64
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         key = (places, height, width, dtype, like.device)
         if key not in self._ropes:
             grid, head = self._grid(height, width), self.config.attention_head_dim

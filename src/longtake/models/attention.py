@@ -1,0 +1,64 @@
+"""The attention of every network: one function, chosen once when a model is loaded from what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q (B L N E), k and v (b M N E), b being B or 1 -> (B, L, N*E)
+
+
+class AttentionError(ValueError):
+    """An attention that this machine does not have; the message says what to do."""
+
+
+def sdpa(q_BLNE: Tensor, k_BMNE: Tensor, v_BMNE: Tensor) -> Tensor:
+    """PyTorch's own; keys and values of batch 1 serve any batch."""
+    q, k, v = (t.transpose(1, 2) for t in spread(q_BLNE, k_BMNE, v_BMNE))
+    return nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def flash(q_BLNE: Tensor, k_BMNE: Tensor, v_BMNE: Tensor) -> Tensor:
+    """FlashAttention (Dao 2023), exact up to rounding."""
+    return import_module("flash_attn").flash_attn_func(*spread(q_BLNE, k_BMNE, v_BMNE)).flatten(2)
+
+
+def sage(q_BLNE: Tensor, k_BMNE: Tensor, v_BMNE: Tensor) -> Tensor:
+    """SageAttention (Zhang et al. 2024), in 8 bits: faster, and not the same video."""
+    q, k, v = spread(q_BLNE, k_BMNE, v_BMNE)
+    return import_module("sageattention").sageattn(q, k, v, tensor_layout="NHD").flatten(2)
+
+
+BACKENDS: dict[str, tuple[Attend, str]] = {  # name -> function, package (of torch itself: none)
+    "sdpa": (sdpa, ""),
+    "flash": (flash, "flash_attn"),
+    "sage": (sage, "sageattention"),
+}
+
+
+def choose(name: str, device: torch.device | str, dtype: torch.dtype | None) -> Attend:
+    """The attention of that name; "auto" is flash where it is installed and can run, else sdpa.
+
+    AttentionError says why another cannot be had here.
+    """
+    fits = torch.device(device).type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    if name == "auto":
+        return flash if fits and find_spec("flash_attn") is not None else sdpa
+    if name not in BACKENDS:
+        raise AttentionError(f"attention is one of auto, {', '.join(BACKENDS)}, not {name!r}")
+    attend, package = BACKENDS[name]
+    if package and not fits:
+        raise AttentionError(f"attention {name} needs a GPU and half precision: use auto")
+    if package and find_spec(package) is None:
+        raise AttentionError(f"attention {name} needs the package {package}, which is not installed: use auto")
+    return attend
+
+
+def spread(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys and values for every video of the batch, without a copy."""
+    return q, k.expand(len(q), -1, -1, -1), v.expand(len(q), -1, -1, -1)
