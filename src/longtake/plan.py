@@ -5,7 +5,7 @@ Everything here is pure: no device, no model, no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -201,6 +201,23 @@ def check(window: Window, limits: Limits) -> None:
     moving = levels[:, window.moves]
     if not limits.mixed and (moving != moving[:, :1]).any():
         raise PlanError("this model cannot see frames at different noise levels in one call: use a plan without lag")
+
+
+class Repeated:
+    """Windows that differ in their frames alone are made once, so that going through a plan of days is cheap."""
+
+    MOST = 64  # windows that are kept; a plan repeats after fewer
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, Window] = {}
+
+    def __call__(self, alike: Hashable, frames: Sequence[int], make: Callable[[], Window]) -> Window:
+        """The window of these frames; make: gives it, or one that is like it as far as `alike` says."""
+        if alike not in self.made:
+            if len(self.made) == self.MOST:
+                self.made.clear()
+            self.made[alike] = make()
+        return replace(self.made[alike], frames=frames)
 
 
 @dataclass(frozen=True)

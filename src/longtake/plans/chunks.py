@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.noise import GRIDS, Grid, staircase
-from longtake.plan import Cut, Limits, PlanError, Role, Window, with_guides
+from longtake.plan import Cut, Limits, PlanError, Repeated, Role, Window, with_guides
 from longtake.plans.levels import ladder
 
 HANDS = ("tape", "latents", "pixels", "pixels8")
@@ -122,6 +123,7 @@ class Chunks:
         levels = ladder(self)
         finished = have = known  # latents of this take, and those that the next window knows
         start = shown = 0  # the first latent in view, and the frame of the video at which the take begins
+        repeated = Repeated()
         for index in count():
             size = have + _whole_blocks((shape.first - have) if index == 0 else shape.fresh, self.block)
             _require(size > have, f"{known} latent frames are given, which leaves no room in the first window")
@@ -129,7 +131,8 @@ class Chunks:
             if left is not None:
                 _require(not self.single or (index == 0 and left <= size - have), self._too_long(frames, stride, size))
                 size = min(size, have + _blocks_for(left, self.block, first=have == 0))
-            yield self._window(levels, index, start, have, size, stride)
+            make = partial(self._window, levels, index, start, have, size, stride)
+            yield repeated((index > 0, have, size), range(start, start + size), make)
             finished += size - have
             if frames is not None and shown + frames_of_latents(finished, stride) >= frames:
                 return

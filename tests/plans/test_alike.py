@@ -1,0 +1,51 @@
+"""A plan of days is cheap to go through: windows that differ in their frames alone are made once."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from longtake.plan import Limits, Repeated
+from longtake.plans import chunks, plan, stream
+
+PLANS = [
+    ("sliding", {}), ("looping", {}), ("relay", {}), ("async", {}), ("blocks", dict(block=3)), ("endless", dict(lag=2)),
+    ("rolling", dict(steps=7)), ("rolling", dict(steps=10, block=4)), ("endless", dict(lag=3, block=2, sinks=2)),
+]  # fmt: skip
+
+
+def facts(window):
+    return (
+        window.frames,
+        window.positions,
+        window.role,
+        window.block,
+        window.cut,
+        window.hold,
+        window.noise,
+        window.text,
+    )
+
+
+@pytest.mark.parametrize("known", [0, 1, 5])
+@pytest.mark.parametrize(("name", "options"), PLANS)
+def test_a_repeated_window_is_the_one_that_would_be_made_anew(monkeypatch, name, options, known):
+    strategy = plan(name, **{"steps": 6, **options})
+    repeated = list(islice(strategy.windows(None, 4, Limits(25), known), 24))
+    monkeypatch.setattr(Repeated, "__call__", lambda self, alike, frames, make: make())
+    for one, other in zip(repeated, strategy.windows(None, 4, Limits(25), known), strict=False):
+        assert facts(one) == facts(other) and torch.equal(one.levels, other.levels)
+        assert (one.blend is None) == (other.blend is None) and (
+            one.blend is None or torch.equal(one.blend, other.blend)
+        )
+
+
+@pytest.mark.parametrize(("name", "options"), PLANS[:-1])
+def test_a_thousand_windows_make_few_tables(monkeypatch, name, options):
+    made = []
+    for place in (chunks, stream):
+        monkeypatch.setattr(place, "staircase", lambda *a, real=place.staircase: made.append(1) or real(*a))
+    assert len(list(islice(plan(name, **{"steps": 6, **options}).windows(None, 4, Limits(25)), 1000))) == 1000
+    assert len(made) < 100
