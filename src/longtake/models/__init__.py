@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from longtake.models import hub
 from longtake.models.base import Model
 from longtake.models.hub import Offer
 from longtake.models.ltx_presets import LTXPreset
+from longtake.models.place import Place as Placing
 from longtake.models.presets import PRESETS, Released
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -44,17 +46,21 @@ def load(
     offline: bool = False,
     revision: str | None = None,
     announce: Callable[[Offer], None] | None = None,
+    placing: Placing | None = None,
     **options: Any,
 ) -> Model:
     """A model by what `--model` accepts.
 
     That is: the name of a built-in one or of a world; a folder or file of weights; PRESET=PATH, where the files alone do
     not say which checkpoint they are; a preset or an id of the hub (Org/Name), fetched unless `offline`, at `revision`
-    if given; `announce` is told the size and licence before a download. options go to the family (dtype, device).
+    if given; `announce` is told the size and licence before a download. placing: where its weights lie. options go to the
+    family (dtype, device, offload, fp8).
     ModelError, WeightsError or HubError, all ValueError, say what to do.
     """
+    if placing is not None:
+        options |= placing.options()
     if str(name) in WORLDS:
-        return _family(str(name))(**options)
+        return _family(str(name))(**_accepted(str(name), options))
     place = locate(str(name))
     if place.repo is None:
         assert place.path is not None
@@ -65,7 +71,7 @@ def load(
     named, family = {"preset": place.preset} if place.preset else {}, family_of(path)
     if place.preset and place.preset.family != family:
         raise ModelError(f"{path} is of the family {family}, but {place.preset.name} of {place.preset.family}")
-    model = _family(family)(path, **named, **options)
+    model = _family(family)(path, **named, **_accepted(family, options))
     model.name, model.builtin = title or model.name, str(name) in builtin()
     if place.preset:
         model.source = f"{place.preset.name}={path.resolve()}"
@@ -142,6 +148,15 @@ def _family_of_tensors(path: Path) -> str:
     headers = import_module("longtake.models.headers")
     names = [name for file in found for name in headers.header(file)]
     return "ltx" if any("transformer_blocks." in name for name in names) else "wan"
+
+
+def _accepted(family: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, if the family has them all. ModelError names one that it has not."""
+    known = signature(_family(family)).parameters
+    for option in options:
+        if option not in known:
+            raise ModelError(f"{family} models have no --{option}: leave it out")
+    return options
 
 
 def _family(name: str) -> Callable[..., Model]:

@@ -7,12 +7,13 @@ noise - video. A family converts levels to its own timesteps inside its own file
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from longtake.plan import Limits, Window
+from longtake.plan import Limits, PlanError, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,6 +146,7 @@ class Model:
     decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
     solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name. source: the name
     under which `load` finds it again, where the path alone does not say it.
+    unit: output pixels of which height and width are multiples (0: those of a latent pixel).
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
     guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
@@ -172,6 +174,7 @@ class Model:
     decode_noise: float = 0.0
     device: str = "cpu"
     solver: str = "euler"
+    unit: tuple[int, int] = (0, 0)
     builtin: bool = False
     source: str = ""
     adapter: Adapter | None = None
@@ -179,3 +182,15 @@ class Model:
     blocks: int = 0
     tone: float = 0.0
     refine: Refine | None = None
+
+
+def sized(model: Model, size: tuple[int, int]) -> Model:
+    """The model making video of another (height, width). PlanError names the nearest size that is whole."""
+    if size == model.size:
+        return model
+    units = [unit or model.codec.scale for unit in model.unit]
+    if any(side < 1 or side % unit for side, unit in zip(size, units)):
+        near = " x ".join(str(max(unit, round(side / unit) * unit)) for side, unit in zip(size, units))
+        raise PlanError(f"{size[0]} x {size[1]} pixels are not whole latents of {units[0]} x {units[1]}: use {near}")
+    before, now = (math.prod(side // unit for side, unit in zip(s, units)) for s in (model.size, size))
+    return replace(model, size=size, tokens=model.tokens * now // before)

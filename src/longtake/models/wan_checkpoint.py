@@ -11,8 +11,11 @@ import torch
 from tokenizers.models import WordLevel
 
 from longtake.models import clip, wan_parts, weights
-from longtake.models.base import Model, TextEncoder
-from longtake.models.lora_scene import adaptable
+from longtake.models.attention import choose
+from longtake.models.base import Codec, Model, TextEncoder
+from longtake.models.fuse import fuse
+from longtake.models.lora_scene import Unmergeable, adaptable
+from longtake.models.place import Offload
 from longtake.models.presets import Kind, Preset, fitting
 from longtake.models.text import T5Encoder, WordText
 from longtake.models.umt5 import UmT5Text, read_tokenizer
@@ -23,43 +26,61 @@ from longtake.models.wan_layout import find, settings, undecided
 from longtake.models.wan_lora import SPELLING
 from longtake.models.wan_parts import NAMES, Layout, Part
 from longtake.models.wan_session import WanSession
+from longtake.models.wan_turns import Turns
 from longtake.plan import Limits
 
 CONTEXT: Mapping[Kind, Literal["in place", "beside", "none"]] = {"df": "in place", "i2v": "beside", "t2v": "none"}
 
 
 def open_folder(
-    folder: Path, dtype: torch.dtype | None = None, device: str = "cpu", preset: Preset | None = None
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    preset: Preset | None = None,
+    offload: Offload = "none",
+    fp8: bool = False,
+    attention: str = "auto",
+    compile: bool = False,
 ) -> Model:
     """The model in a folder or file (see `wan_layout`); the preset says what the files leave open.
 
     longtake.json, if there is one, gives the defaults, else the preset that fits. dtype is that of transformer and text
     encoder: by default bfloat16 on an accelerator and float32 on a CPU; codec and image encoder are float32, and so is
-    a model of our own. WeightsError names what is missing, left over or contradictory.
+    a model of our own. offload: see `place`; fp8: keep the matrices of the transformer in 8 bits. attention: see
+    `attention.choose`; compile: see `fuse`. WeightsError names what is missing, left over or contradictory.
     """
-    found = find(folder, preset)
+    found, turns = find(folder, preset), Turns(device, offload)
     _whole(found)
     own = bool(found.about)
     dtype = dtype or (torch.float32 if own or torch.device(device).type == "cpu" else torch.bfloat16)
     defaults = own_defaults(found.about) if own else released_defaults(found)
     config = wan_parts.network(found) if own else replace(wan_parts.network(found), view=defaults.pop("view"))
     codec_config = wan_parts.codec(found)
-    codec = _part(found, "vae", WanCodec, codec_config, torch.float32, device)
-    text = _text(found, torch.float32 if own else dtype, device)
-    net = _part(found, "transformer", WanTransformer, config, dtype, device)
+    codec = turns.codec(_part(found, "vae", WanCodec, codec_config, torch.float32, turns.rest))
+    text = _text(found, torch.float32 if own else dtype, turns)
+    net = _part(found, "transformer", WanTransformer, config, dtype, turns.rest)
+    turns.keep(net, fp8)
+    net.attend = choose(attention, device, dtype)
+    if compile:
+        fuse(net.blocks, device)
     model = Model(
         family="wan",
         limits=limits(found, config),
-        session=_session(found, net, codec, device),
+        session=turns.session(_session(found, net, codec, turns)),
         codec=codec,
         text=text,
         digest=weights.digest(_files(found)),
         path=folder,
         tokens=_tokens(defaults["size"], codec_config, config),
+        unit=(codec_config.scale * config.patch_size[1], codec_config.scale * config.patch_size[2]),
         device=device,
         **defaults,
     )
-    return adaptable(model, net, SPELLING)
+    if fp8:
+        return replace(
+            model, adapter=Unmergeable("its weights are kept in 8 bits (--fp8), into which no LoRA is merged")
+        )
+    return adaptable(model, net, SPELLING, turns.at_rest)
 
 
 def limits(found: Layout, config: WanConfig) -> Limits:
@@ -119,23 +140,26 @@ def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.d
     return weights.assign(make, config, weights.read(found.parts[part], NAMES[part]), dtype, device)
 
 
-def _session(found: Layout, net: WanTransformer, codec: WanCodec, device: str) -> Callable[[], WanSession]:
+def _session(found: Layout, net: WanTransformer, codec: Codec, turns: Turns) -> Callable[[], WanSession]:
     whole = bool(found.about.get("whole_timesteps", not found.about))
     tell = None
     if found.kind == "i2v":
         eyes = None
         if found.sees:
             tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
-            eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, device)
-        tell = Teller(codec, eyes)
+            eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, turns.rest)
+        tell = turns.told(Teller(codec, turns.eyes(eyes)))
     return lambda: WanSession(net, whole, tell)
 
 
-def _text(found: Layout, dtype: torch.dtype, device: str) -> TextEncoder:
+def _text(found: Layout, dtype: torch.dtype, turns: Turns) -> TextEncoder:
     assert found.tokenizer is not None
     tokenizer = read_tokenizer(found.tokenizer)
-    encoder = _part(found, "text_encoder", T5Encoder, wan_parts.words(found), dtype, device)
-    return WordText(encoder, tokenizer) if isinstance(tokenizer.model, WordLevel) else UmT5Text(encoder, tokenizer)
+    kind: Any = WordText if isinstance(tokenizer.model, WordLevel) else UmT5Text
+    words = wan_parts.words(found)
+    return turns.text(
+        kind(None, tokenizer), lambda: _part(found, "text_encoder", T5Encoder, words, dtype, turns.device)
+    )
 
 
 def _files(found: Layout) -> list[Path]:

@@ -211,6 +211,7 @@ class WanCodec(nn.Module):
     def __init__(self, config: WanCodecConfig):
         super().__init__()
         self.config = config
+        self.folds: bool | None = None
         self.stride, self.scale, self.channels, self.reach = config.stride, config.scale, config.z_dim, config.reach
         self.encoder = Encoder(config)
         self.quant_conv = Pointwise(2 * config.z_dim, 2 * config.z_dim)
@@ -226,7 +227,7 @@ class WanCodec(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B 3 T H W), T = 1 + stride * k -> normalised latents (B Z F h w), the mode of the posterior."""
         self._check(frames)
-        carry, bounds = Carry(), [0, *range(1, frames.shape[2] + 1, self.stride)]
+        carry, bounds = self.carry(), [0, *range(1, frames.shape[2] + 1, self.stride)]
         parts = [self.encoder(self._patch(frames[:, :, start:stop]), carry) for start, stop in pairwise(bounds)]
         return self.normalise(self._moments(torch.cat(parts, 1))[0])
 
@@ -237,11 +238,15 @@ class WanCodec(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B Z F h w) -> frames (B 3 T H W), unclamped, by the steps of the streaming decoder."""
-        return torch.cat(list(self._frames(latents, Carry())), 2)
+        return torch.cat(list(self._frames(latents, self.carry())), 2)
 
     def decode_whole(self, latents: Tensor) -> Tensor:
         """`decode`, but of the whole clip at once; for training."""
         return self._decode(latents, None)
+
+    def carry(self) -> Carry:
+        """A new stream. Convolutions are folded where that is faster, unless `folds` says whether they are."""
+        return Carry(folds=self.quant_conv.weight.device.type == "cpu" if self.folds is None else self.folds)
 
     def decoder(self) -> WanDecoder:
         """A new streaming decoder."""
@@ -291,7 +296,7 @@ class WanDecoder:
     """One take on its way through the decoder. A shallow copy goes on by itself."""
 
     def __init__(self, codec: WanCodec):
-        self._codec, self._carry = codec, Carry()
+        self._codec, self._carry = codec, codec.carry()
         self._none = torch.empty(1, 3, 0, 0, 0)
 
     @torch.no_grad()
@@ -304,6 +309,12 @@ class WanDecoder:
     def flush(self) -> Tensor:
         """No frame is ever held back."""
         return self._none
+
+    def to(self, device: str) -> None:
+        """Move what it remembers; it can then only go on where the codec is."""
+        self._carry = Carry(
+            {layer: past.to(device) for layer, past in self._carry.frames.items()}, {}, self._carry.folds
+        )
 
     def __copy__(self) -> WanDecoder:
         twin = WanDecoder(self._codec)
