@@ -83,7 +83,7 @@ class Outlet:
         """The end of the old take as the new one is told of it, (B 3 seam H W) in [-1, 1]."""
         if self.tail is None or self.tail.shape[2] < cut.seam:
             have = 0 if self.tail is None else self.tail.shape[2]
-            raise ValueError(f"a cut needs {cut.seam} frames of the take before it, which has only {have}")
+            raise AssertionError(f"a cut needs {cut.seam} frames of the take before it, which has only {have}")
         video = self.tail[:, :, -cut.seam :].clamp(-1, 1)
         return to_uint8(video).float() / 127.5 - 1 if cut.hand == "pixels8" else video
 

@@ -9,7 +9,7 @@ import math
 import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import accumulate
@@ -59,11 +59,15 @@ class Shot:
 
 @dataclass(frozen=True)
 class Script:
-    """Scenes on a timeline of output frames. starts: the first frame of each scene; frames: the end (None: endless)."""
+    """Scenes on a timeline of output frames. starts: the first frame of each scene; frames: the end (None: endless).
+
+    fps: of the frames that it counts, where known.
+    """
 
     scenes: tuple[Scene, ...]
     starts: tuple[int, ...]
     frames: int | None
+    fps: float | None = field(default=None, compare=False)
 
     @staticmethod
     def of(
@@ -77,6 +81,11 @@ class Script:
         if isinstance(source, Script):
             if seconds is not None or endless:
                 raise ScriptError("a finished Script has its length: give its scenes instead, or no seconds")
+            if source.fps not in (None, fps):
+                raise ScriptError(
+                    f"this Script counts frames at {source.fps:g} per second, the run makes {fps:g}: make it anew with "
+                    f"Script.of(..., {fps:g})"
+                )
             return source
         scenes = list(source) if isinstance(source, list | tuple) else _read(source)
         if not scenes:
@@ -142,7 +151,7 @@ def _timeline(scenes: list[Scene], fps: float, seconds: float | None, endless: b
     if any(b <= a for a, b in zip(starts, [*starts[1:], round(ends[-1] * Fraction(fps))])):
         raise ScriptError(f"a scene is shorter than one frame at {fps:g} fps: give it more seconds")
     kept = [i for i, start in enumerate(starts) if frames is None or start < frames]
-    return Script(tuple(scenes[i] for i in kept), tuple(starts[i] for i in kept), frames)
+    return Script(tuple(scenes[i] for i in kept), tuple(starts[i] for i in kept), frames, fps=fps)
 
 
 def _read(source: str | Path) -> list[Scene]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from longtake.noise import lift
+from longtake.noise import lift, per_frame
 from longtake.plan import Window
 from longtake.solve import Memory
 
@@ -50,7 +50,7 @@ class Tape:
                 self.rows[f] = Row(noise[:, :, i], float(window.levels[0, window.frames.index(f)]))
         now = torch.tensor([self.rows[f].level for f in window.frames], dtype=torch.float64)
         if (window.levels[0] < now - 1e-12).any():
-            raise ValueError("a plan cannot take noise away without a model call")
+            raise AssertionError("a plan cannot take noise away without a model call")
         x = torch.stack([self.rows[f].value for f in window.frames], 2)
         raised = window.levels[0] > now + 1e-12
         guide = torch.tensor([role == "guide" for role in window.role])
@@ -64,9 +64,7 @@ class Tape:
         now = torch.tensor([self.rows[f].level for f in window.frames], dtype=torch.float64)
         which = (window.levels[0] > now) & ~window.moves
         clean = torch.stack([self.rows[f].value for f in window.frames], 2)
-        return torch.where(
-            which[None, None, :, None, None], self._lifted(clean, window, now, which, "context", draw, call), x
-        )
+        return torch.where(per_frame(which, x), self._lifted(clean, window, now, which, "context", draw, call), x)
 
     def stirred(self, x: Tensor, window: Window, call: int, draw: Draw) -> Tensor:
         """x with untold noise on what is held clean, for one call: cond_noise * level^2 (LTX image_cond_noise_scale)."""
