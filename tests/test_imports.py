@@ -7,11 +7,24 @@ import longtake
 
 ROOT = Path(longtake.__file__).parent
 LAYERS = [
-    {"geometry", "noise", "solve", "grade", "guidance"},
-    {"plan", "script", "media"},
-    {"plans", "tape", "look", "guide", "models", "outlet"},
+    {"geometry", "noise", "solve", "grade", "guidance", "ledger"},
+    {"plan", "script", "prompts", "media", "pictures"},
+    {"plans", "schedule", "tape", "look", "guide", "models", "outlet"},
     {"engine", "refine"},
-    {"reel", "train", "eval", "world", "settings", "pipelines", "pipeline_ltx", "api"},
+    {
+        "reel",
+        "train",
+        "eval",
+        "world",
+        "settings",
+        "given",
+        "adapters",
+        "rehearsal",
+        "shapes",
+        "pipelines",
+        "pipeline_ltx",
+        "api",
+    },
     {"cli", "studio"},
 ]
 PLACES = {"models.base": 1, "world": 2}
@@ -26,7 +39,7 @@ FAMILIES = {
     "clock",
     "gauss",
 }
-FAMILIES |= {"wan_parts", "wan_lora"}
+FAMILIES |= {"wan_parts", "wan_lora", "wan_turns"}
 FAMILIES |= {"ltx", "ltx_block", "ltx_session", "ltx_codec", "ltx_codec_config", "ltx_codec_layers"}
 FAMILIES |= {"ltx_checkpoint", "ltx_original", "ltx_lora", "ltx_presets", "ltx_upsampler"}
 

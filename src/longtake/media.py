@@ -152,7 +152,7 @@ def join(init: bytes, segments: Iterable[bytes], path: Path) -> None:
 
 
 def read(source: Path | bytes) -> Iterator[tuple[Fraction, Tensor]]:
-    """The frames of a video: the second at which each is shown, and its picture (H W 3) uint8. Errors: MediaError."""
+    """The frames of a video: the second at which each is shown, and its picture (H W 3) uint8, upright. Errors: MediaError."""
     try:
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}", "r") as container:
             scaler = VideoReformatter()
@@ -161,7 +161,9 @@ def read(source: Path | bytes) -> Iterator[tuple[Fraction, Tensor]]:
                 picture = scaler.reformat(
                     frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix, interpolation=EXACT, threads=1
                 )
-                yield (frame.pts or 0) * Fraction(frame.time_base or 1), torch.from_numpy(picture.to_ndarray())
+                pixels = torch.from_numpy(picture.to_ndarray())
+                upright = torch.rot90(pixels, round(frame.rotation / 90)).contiguous() if frame.rotation else pixels
+                yield (frame.pts or 0) * Fraction(frame.time_base or 1), upright
     except (av.error.FFmpegError, IndexError) as error:
         name = "the video" if isinstance(source, bytes) else source
         raise MediaError(f"{name} cannot be read as a video: {error}") from error

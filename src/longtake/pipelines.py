@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from longtake.engine import Frames, Rollout
 from longtake.geometry import frames_of_latents
 from longtake.models import load
-from longtake.models.base import Model
+from longtake.models.base import Model, sized
+from longtake.pictures import Picture, pictures
 from longtake.plan import PlanError
 from longtake.plans import plan
 from longtake.script import Scene, Script
+from longtake.settings import rate_of, solver_of
 
 if TYPE_CHECKING:
     from longtake.plans import Plan
-
-Picture = Tensor | np.ndarray | Image.Image | str | Path
 
 # ids that people write, and the released checkpoint that they mean
 MEANT = {
@@ -94,15 +92,16 @@ class SkyReelsV2Pipeline:
         seam: where windows meet, a cut after the overlap or a cross-fade over it.
         Errors: PlanError names the nearest settings that work.
         """
-        size = height or self.model.size[0], width or self.model.size[1]
-        model = replace(self.model, size=self._whole(size))
+        own_height, own_width = self.model.size
+        size = own_height if height is None else height, own_width if width is None else width
+        model = sized(self.model, size)
         start, extend = self._start(image, video, overlap_history, size)
         options = dict(
-            window=base_num_frames or self._base(), overlap=overlap_history, context=addnoise_condition / 1000,
+            window=self._base() if base_num_frames is None else base_num_frames, overlap=overlap_history, context=addnoise_condition / 1000,
             noise="call", lag=ar_step, block=causal_block_size, hand=hand, keep=seam,
         )  # fmt: skip
         own = {name: value for name, value in (("steps", steps), ("shift", shift)) if value is not None}
-        rate = fps or model.fps
+        rate = rate_of(model, fps)
         rollout = Rollout(
             model,
             self._script(prompt, num_frames, rate),
@@ -110,7 +109,7 @@ class SkyReelsV2Pipeline:
             seeds=(seed,),
             guidance=guidance_scale,
             negative=negative_prompt,
-            solver=solver or model.solver,
+            solver=solver_of(model, solver),
             fps=rate,
             start=start,
             extend=extend,
@@ -149,28 +148,3 @@ class SkyReelsV2Pipeline:
                 f"the video has {len(video)} frames, fewer than the overlap_history of {overlap}, or that is below 1"
             )
         return pictures(list(video[-overlap:]), size), True
-
-    def _whole(self, size: tuple[int, int]) -> tuple[int, int]:
-        unit = self.model.codec.scale
-        if size[0] % unit or size[1] % unit:
-            near = " x ".join(str(max(unit, round(side / unit) * unit)) for side in size)
-            raise PlanError(f"{size[0]} x {size[1]} pixels are not whole latents of {unit} x {unit}: use {near}")
-        return size
-
-
-def pictures(sources: Sequence[Picture], size: tuple[int, int]) -> Tensor:
-    """Pictures as frames (1 3 T H W) in [-1, 1]; each is scaled to cover the size and cut to its middle."""
-    height, width = size
-    frames = [np.asarray(ImageOps.fit(_image(source), (width, height), Image.Resampling.LANCZOS)) for source in sources]
-    return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-
-
-def _image(source: Picture) -> Image.Image:
-    if isinstance(source, str | Path):
-        try:
-            return Image.open(source).convert("RGB")
-        except OSError as error:
-            raise PlanError(f"{source} is no picture that can be read: {error}") from error
-    if isinstance(source, Image.Image):
-        return source.convert("RGB")
-    return Image.fromarray(np.asarray(source, dtype=np.uint8)).convert("RGB")

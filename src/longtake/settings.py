@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtake import adapters
 from longtake.script import Scene, Script
 
 if TYPE_CHECKING:
     from longtake.engine import Rollout
+    from longtake.given import Continued, Given, Told
     from longtake.models.base import Model
     from longtake.plans import Plan
+
+TOLD = 17  # frames of an earlier video that a plan without overlap is told of
 
 
 class SettingsError(ValueError):
@@ -23,7 +28,12 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the frames of a run, json-able. script: as Script.facts. options: of the plan, all given."""
+    """Everything that decides the frames of a run, json-able. script: as Script.facts. options: of the plan, all given.
+
+    size: (height, width), where it is not the model's own. given: the names and SHA-256 of files that the video begins
+    with, comes to, or goes on from, of the frames that they become, and how many there are of an earlier video. loras:
+    {path: SHA-256} of those that scenes ask for. place: where the weights lie, if not on the CPU as they are.
+    """
 
     model: str
     script: dict[str, Any]
@@ -34,6 +44,10 @@ class Settings:
     guidance: float
     negative: str
     solver: str
+    size: list[int] | None = None
+    given: dict[str, Any] = field(default_factory=dict)
+    loras: dict[str, str] = field(default_factory=dict)
+    place: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def resolve(
@@ -49,37 +63,47 @@ class Settings:
         guidance: float | None = None,
         negative: str | None = None,
         solver: str | None = None,
+        size: tuple[int, int] | None = None,
+        given: Given | None = None,
+        loras: Sequence[tuple[str, float]] = (),
+        place: Mapping[str, Any] | None = None,
     ) -> Settings:
-        """Fill in what the model suggests. SettingsError, ScriptError or PlanError say what cannot be done."""
-        rate = model.fps if fps is None else fps
-        if not (math.isfinite(rate) and rate > 0):
-            raise SettingsError(f"--fps must be a positive number, not {rate}")
-        if model.rates and rate not in model.rates:
-            can = ", ".join(f"{r:g}" for r in model.rates)
-            raise SettingsError(
-                f"{model.name} makes {can} frames per second, not {rate:g}: use --fps {model.rates[0]:g}"
-            )
+        """Fill in what the model suggests. SettingsError, ScriptError or PlanError say what cannot be done.
+
+        size: (height, width); by default the model's, turned if what is given is portrait and the model's is not, or
+        the other way round. loras: files and strengths for all scenes. place: `Place.facts` of where the
+        model was loaded.
+        """
+        rate = rate_of(model, fps)
         if guidance is not None and not math.isfinite(guidance):
             raise SettingsError(f"--guidance must be a number, not {guidance}")
         if seed < 0:
             raise SettingsError(f"--seed must be 0 or more, not {seed}")
+        from longtake.given import able
+        from longtake.models.base import sized
         from longtake.plans import plan as plan_named
-        from longtake.solve import SOLVERS
 
-        if solver is not None and solver not in SOLVERS:
-            raise SettingsError(f"--solver is one of {', '.join(SOLVERS)}, not {solver!r}")
-        name = plan or model.plan
+        if given:
+            able(model, given)
+        name, own_size = plan or model.plan, model.size
         own = model.options if name == model.plan else model.sampling
+        model = sized(model, _size(model, size, given))
+        chosen = plan_named(name, **{**own, **(options or {})})
+        script = adapters.placed(Script.of(source, rate, seconds, endless), loras)
         return Settings(
             model=model.source or (str(model.path.resolve()) if model.path and not model.builtin else model.name),
-            script=Script.of(source, rate, seconds, endless).facts(),
+            script=script.facts(),
             plan=name,
-            options=asdict(plan_named(name, **{**own, **(options or {})})),  # type: ignore[call-overload]
+            options=asdict(chosen),  # type: ignore[call-overload]
             fps=rate,
             seed=seed,
             guidance=model.guidance if guidance is None else guidance,
             negative=model.negative if negative is None else negative,
-            solver=solver or model.solver,
+            solver=solver_of(model, solver),
+            size=None if model.size == own_size else list(model.size),
+            given=_facts(given, _told(given, model, chosen, rate)) if given else {},
+            loras=adapters.hashes(script),
+            place=dict(place or {}),
         )
 
     def make_plan(self) -> Plan:
@@ -88,12 +112,36 @@ class Settings:
 
         return plan(self.plan, **self.options)
 
-    def rollout(self, model: Model) -> Rollout:
-        """A new rollout of these settings."""
-        from longtake.engine import Rollout
+    def model_of(self, model: Model) -> Model:
+        """The model, making video of the size that was asked for."""
+        from longtake.models.base import sized
 
-        return Rollout(
-            model,
+        return model if self.size is None else sized(model, (self.size[0], self.size[1]))
+
+    def told(self, model: Model, given: Given | None) -> Told:
+        """What the engine is told of what was given. SettingsError if that became other frames than at first."""
+        from longtake.given import Told
+
+        if not self.given:
+            return Told()
+        if not given:
+            raise SettingsError("this run was given pictures or a video: give them again")
+        told = _told(given, self.model_of(model), self.make_plan(), self.fps)
+        if told.sha256 != self.given["pixels"]:
+            raise SettingsError(
+                "the pictures or the video that this run was given become other frames here than when it began: use the "
+                "versions of pillow and av that it was begun with"
+            )
+        return told
+
+    def rollout(self, model: Model, given: Given | None = None, alone: bool = False) -> Rollout | Continued:
+        """A new rollout of these settings. alone: without the frames of the video that it goes on from."""
+        from longtake.engine import Rollout
+        from longtake.given import Continued
+
+        told = self.told(model, given)
+        rollout = Rollout(
+            self.model_of(model),
             Script.from_facts(self.script),
             self.make_plan(),
             seeds=(self.seed,),
@@ -101,16 +149,28 @@ class Settings:
             negative=self.negative,
             solver=self.solver,
             fps=self.fps,
+            start=told.start,
+            extend=told.extend,
+            end=told.end,
         )
+        if alone or given is None or not told.before:
+            return rollout
+        return Continued(rollout, given, told.before)
 
     @property
     def frames(self) -> int | None:
-        """Output frames of the whole (None: endless)."""
-        return self.script["frames"]
+        """Output frames of the whole, with those of an earlier video (None: endless)."""
+        return None if self.script["frames"] is None else self.before + self.script["frames"]
+
+    @property
+    def before(self) -> int:
+        """Frames of the video that this one goes on from."""
+        return self.given.get("video", {}).get("frames", 0)
 
     def facts(self) -> dict[str, Any]:
-        """A flat json-able record."""
-        return asdict(self)
+        """A flat json-able record. What was not asked for is left out, as before one could."""
+        extra = ("size", "given", "loras", "place")
+        return {name: value for name, value in asdict(self).items() if value or name not in extra}
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> Settings:
@@ -123,6 +183,54 @@ class Settings:
                 f"its settings are not those of this longtake ({error}): use the version that made it"
             ) from error
         return settings
+
+
+def rate_of(model: Model, fps: float | None) -> float:
+    """Frames per second: those asked for, or the model's own. SettingsError names what it can make."""
+    rate = model.fps if fps is None else fps
+    if not (math.isfinite(rate) and rate > 0):
+        raise SettingsError(f"--fps must be a positive number, not {rate}")
+    if model.rates and rate not in model.rates:
+        can = ", ".join(f"{r:g}" for r in model.rates)
+        raise SettingsError(f"{model.name} makes {can} frames per second, not {rate:g}: use --fps {model.rates[0]:g}")
+    return rate
+
+
+def solver_of(model: Model, solver: str | None) -> str:
+    """The solver that was asked for, or the one that suits the model. SettingsError names those that there are."""
+    from longtake.solve import SOLVERS
+
+    if solver is not None and solver not in SOLVERS:
+        raise SettingsError(f"--solver is one of {', '.join(SOLVERS)}, not {solver!r}")
+    return model.solver if solver is None else solver
+
+
+def _size(model: Model, asked: tuple[int, int] | None, given: Given | None) -> tuple[int, int]:
+    """(height, width): as asked; else the model's, turned if the given pictures stand the other way."""
+    height, width = asked or model.size
+    if asked or not given or height == width:
+        return height, width
+    return (height, width) if given.portrait in (None, height > width) else (width, height)
+
+
+def _told(given: Given, model: Model, plan: Plan, rate: float) -> Told:
+    """What the engine is told: of an earlier video as many frames as its windows overlap by."""
+    most = max(1, min(getattr(plan, "overlap", TOLD), model.codec.stride * (model.limits.view - 1)))
+    return given.told(model.size, rate, most, model.codec.stride)
+
+
+def _facts(given: Given, told: Told) -> dict[str, Any]:
+    """The record of what was given."""
+    facts: dict[str, Any] = {"pixels": told.sha256}
+    for kind, path in given.files.items():
+        with open(path, "rb") as file:
+            facts[kind] = {
+                "name": kind + path.suffix.lower(),
+                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            }
+    if told.before:
+        facts["video"] = {**facts.get("video", {}), "frames": told.before}
+    return facts
 
 
 def default_threads() -> int:

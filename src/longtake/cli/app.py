@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 import longtake
 from longtake.cli import flags
+from longtake.cli.common import Common
 from longtake.cli.flags import PlanOptions
 from longtake.geometry import frames_of_seconds
 
 app = App(
     name="longtake",
     help="Endless video from open diffusion models: start it, watch it, kill it, resume it to the same bytes.",
+    help_epilogue="--debug with any command shows where in the program an error came from.",
     version=longtake.__version__,
 )
 Format = Literal["text", "json"]
 Options = Annotated[PlanOptions, Parameter(name="*")]  # type: ignore[valid-type]
-Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+Shared = Annotated[Common, Parameter(name="*")]
 
 
 @app.command
@@ -30,18 +32,9 @@ def generate(
     script: Path | None = None,
     seconds: float | None = None,
     endless: bool = False,
-    output: Output = None,
-    model: str = "pocket",
-    offline: bool = False,
-    plan: str | None = None,
-    seed: int = 0,
-    fps: float | None = None,
-    guidance: float | None = None,
-    negative: str | None = None,
-    solver: Literal["euler", "unipc"] | None = None,
-    threads: int | None = None,
-    dry_run: bool = False,
-    format: Format = "text",
+    image: Path | None = None,
+    end_image: Path | None = None,
+    common: Shared = Common(),  # noqa: B008
     options: Options = PlanOptions(),  # noqa: B008
 ) -> int:
     """Make a video from a prompt or a script.
@@ -51,48 +44,91 @@ def generate(
         script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
         seconds: Length of the video (default: 10 for a prompt; that of the script).
         endless: Go on until Ctrl-C; everything made so far stays watchable.
-        output: Folder for video.mp4, its segments and all that is needed to resume (default: out/ and the prompt).
-        model: A built-in model, a world, the folder of a checkpoint (or PRESET=FOLDER), a released checkpoint by name, or
-            an id of the hub. `longtake models` lists them.
-        offline: Download nothing.
-        plan: The strategy for long video (default: what suits the model). `longtake plan` lists them.
-        seed: Equal seeds make equal videos.
-        fps: Frames per second, if the model can make others than its own.
-        guidance: How much the prompt counts (1: as the model sees fit, and twice as fast).
-        negative: What should not be seen.
-        solver: How the steps are taken.
-        threads: Of the processor (default: all, at most 4). Part of what decides the last bit, so resume keeps it.
-        dry_run: Show the plan and its cost, make nothing.
-        format: json prints one event per line.
+        image: A picture that the video begins with, scaled to cover the size and cut to its middle.
+        end_image: A picture that the video comes to; it is not shown itself.
     """
-    chosen = flags.given(options)
-    if plan is not None:
-        flags.known(plan, chosen)
-    from longtake.cli.make import Request, generate
+    return _make(common, options, prompt, script, seconds, endless, image=image, end_image=end_image)
 
+
+@app.command
+def extend(
+    video: Path,
+    prompt: str | None = None,
+    /,
+    *,
+    script: Path | None = None,
+    seconds: float | None = None,
+    endless: bool = False,
+    end_image: Path | None = None,
+    common: Shared = Common(),  # noqa: B008
+    options: Options = PlanOptions(),  # noqa: B008
+) -> int:
+    """Go on from a video: its frames, in the size and rate of the model, and then new ones.
+
+    Args:
+        video: Any video file. Its pictures are scaled to cover the size and cut to their middle; frame n is the one
+            nearest to n / fps seconds.
+        prompt: What should be seen next.
+        script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
+        seconds: Length of what is added (default: 10 for a prompt; that of the script).
+        endless: Go on until Ctrl-C; everything made so far stays watchable.
+        end_image: A picture that the video comes to; it is not shown itself.
+    """
+    return _make(common, options, prompt, script, seconds, endless, video=video, end_image=end_image)
+
+
+def _make(
+    common: Common, options: Any, prompt: str | None, script: Path | None, seconds: float | None, endless: bool,
+    **given: Path | None,
+) -> int:  # fmt: skip
+    """Check what can be checked in an instant, then make the video."""
+    chosen = flags.given(options)
+    if common.plan is not None:
+        flags.known(common.plan, chosen)
+    from longtake.cli.make import Request, generate, size_of
+    from longtake.models.place import Place
+
+    request = Request(
+        prompt, script, seconds, endless, common.model, common.plan, chosen, common.seed, common.fps, common.guidance,
+        common.negative, common.solver, size=size_of(common.size), loras=common.lora,
+        place=Place(common.device, common.dtype, common.offload, common.fp8), **given,  # type: ignore[arg-type]
+    )  # fmt: skip
     return generate(
-        Request(prompt, script, seconds, endless, model, plan, chosen, seed, fps, guidance, negative, solver),
-        output,
-        threads=threads,
-        dry_run=dry_run,
-        offline=offline,
-        json=format == "json",
+        request,
+        common.output,
+        threads=common.threads,
+        dry_run=common.dry_run,
+        offline=common.offline,
+        json=common.format == "json",
     )
 
 
 @app.command
-def resume(folder: Path, /, *, allow: list[str] | None = None, repair: bool = False, format: Format = "text") -> int:
+def resume(
+    folder: Path,
+    /,
+    *,
+    allow: list[str] | None = None,
+    repair: bool = False,
+    device: str | None = None,
+    offload: Literal["none", "model", "blocks"] | None = None,
+    format: Format = "text",
+) -> int:
     """Go on with a video that was stopped, crashed or killed; the result is the same as if it never had been.
 
     Args:
         folder: What `longtake generate` made.
         allow: Names of settings that may differ from what the video was begun with (all: any).
         repair: First make segments again that were deleted or altered.
+        device: Where to go on, if not on the same device: cpu, cuda or cuda:N.
+        offload: What waits in host memory, if not the same as before. It changes no frame.
         format: json prints one event per line.
     """
     from longtake.cli.make import resume
 
-    return resume(folder, allow=tuple(allow or ()), repair=repair, json=format == "json")
+    return resume(
+        folder, allow=tuple(allow or ()), repair=repair, json=format == "json", device=device, offload=offload
+    )
 
 
 @app.command
@@ -114,32 +150,46 @@ def plan(
     name: str | None = None,
     /,
     *,
-    frames: int | None = None,
-    seconds: float = 12.0,
+    model: str | None = None,
+    size: str | None = None,
+    frames: Annotated[int | None, Parameter(name=["--frames", "--num-frames"])] = None,
+    seconds: float | None = None,
+    cpu: bool = False,
     stride: int = 4,
     view: int = 25,
     windows: int | None = None,
     png: Path | None = None,
     options: Options = PlanOptions(),  # noqa: B008
 ) -> int:
-    """Draw a strategy: which latent frame is how noisy at which model call. Needs no model.
+    """Draw a strategy: which latent frame is how noisy at which model call. Or say what it takes with a model.
+
+    Neither needs weights.
 
     Args:
-        name: The strategy (default: list them all).
-        frames: Output frames of the video (default: seconds at 24 fps).
-        seconds: Length of the video.
+        name: The strategy (default: list them all; with a model, what suits it).
+        model: A released checkpoint by name, or the folder of one: print tokens, work, memory and disk.
+        size: HEIGHTxWIDTH in pixels (default: the model's).
+        frames: Output frames of the video (default: seconds at 24 fps, or the model's).
+        seconds: Length of the video (default: 12; with a model 10).
+        cpu: With a model: memory on a CPU instead of a GPU.
         stride: Output frames per latent frame.
         view: Latent frames that the model sees at once.
         windows: How many windows to draw (default: as many as fill a screen).
         png: Draw into a PNG file instead.
     """
+    given = flags.given(options)
+    if name is not None:
+        flags.known(name, given)
+    if model is not None:
+        from longtake.cli.estimate import show
+        from longtake.cli.make import size_of
+
+        return show(model, name, given, size_of(size), frames, seconds, cpu)
     from longtake.cli.look import plans, show_plan
 
     if name is None:
         return plans()
-    given = flags.given(options)
-    flags.known(name, given)
-    count = frames_of_seconds(seconds, 24) if frames is None else frames
+    count = frames_of_seconds(12.0 if seconds is None else seconds, 24) if frames is None else frames
     return show_plan(name, given, count, stride, view, windows, png)
 
 

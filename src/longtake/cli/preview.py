@@ -6,6 +6,7 @@ import resource
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from longtake.cli.picture import panels
 from longtake.cli.terminal import draw
-from longtake.engine import Called, Ended, Frames
+from longtake.engine import Called, Ended, Frames, Rollout
 from longtake.models.base import Model
 from longtake.plan import Cost, Window, cost
 from longtake.script import Script
@@ -23,6 +24,11 @@ from longtake.settings import Settings, SettingsError
 
 MINUTE = 60.0
 COMPRESSED = 0.25  # bits per pixel of the encoded video, generously; twice, for segments and video.mp4
+GIVEN = {
+    "video": "     0.0 s  the video that this one goes on from, {:g} s",
+    "image": "     0.0 s  begins with the image",
+    "end": "   the end  comes to the end image",
+}
 SNAPSHOTS = 4  # snapshots that lie on disk at a time, at most
 
 
@@ -34,9 +40,9 @@ class Calibration:
     memory: int
 
 
-def calibrate(settings: Settings, model: Model) -> Calibration:
-    """Run the first few model calls of the plan, twice as many as are counted, and look at clock and memory."""
-    rollout, started = settings.rollout(model), None
+def calibrate(rollout: Rollout) -> Calibration:
+    """Run the first few model calls of a rollout, twice as many as are counted, and look at clock and memory."""
+    started = None
     view = 1
     for event in rollout.run():
         if isinstance(event, Called):
@@ -55,33 +61,31 @@ def memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def windows(settings: Settings, model: Model, frames: int) -> list[Window]:
-    """The windows of the first `frames` output frames."""
-    script, made = Script.from_facts(settings.script), []
-    for shot in script.shots():
+def windows(settings: Settings, model: Model, frames: int) -> Iterator[Window]:
+    """The windows of the first `frames` new output frames, one at a time."""
+    for shot in Script.from_facts(settings.script).shots():
         count = frames - shot.first if shot.frames is None else min(shot.frames, frames - shot.first)
         if count > 0:
-            made += list(settings.make_plan().windows(count, model.codec.stride, model.limits))
-    return made
+            yield from settings.make_plan().windows(count, model.codec.stride, model.limits)
 
 
 def preview(settings: Settings, model: Model, speed: Calibration, console: Console, folder: Path) -> None:
     """Print the plan. SettingsError if the disk cannot hold the video."""
     endless = settings.frames is None
-    frames = settings.frames or round(MINUTE * settings.fps)
+    frames = settings.frames or settings.before + round(MINUTE * settings.fps)
     disk = _disk(model, frames, settings.fps)
     if not endless:
         _fits(disk, frames / settings.fps, folder)
     script = Script.from_facts(settings.script)
     _scenes(settings, model, script, console)
     if frames > 100 * MINUTE * settings.fps:
-        console.print(f"plan {settings.plan}, about {_size(disk)} of disk")
+        console.print(f"plan {settings.plan}, about {size(disk)} of disk")
         return
-    plan = windows(settings, model, frames)
-    total = cost(plan)
+    new = frames - settings.before
+    total = cost(windows(settings, model, new))
     console.print(_plan_line(settings, model, total, endless))
-    console.print(_cost_line(total, speed, disk, frames / settings.fps, endless))
-    for window in plan[:1]:
+    console.print(_cost_line(total, speed, disk, new / settings.fps, endless))
+    for window in islice(windows(settings, model, new), 1):
         for line in draw(list(panels(islice([window], 1), model.codec.stride)), model.codec.stride, console, most=14):
             console.print(line, no_wrap=True, overflow="ellipsis")
     for prompt in dict.fromkeys(scene.prompt for scene in script.scenes):
@@ -97,7 +101,11 @@ def _scenes(settings: Settings, model: Model, script: Script, console: Console) 
     console.print(
         f"[bold]{model.name}[/] · {width} x {height} · {settings.fps:g} fps · {length} · seed {settings.seed}"
     )
+    for kind, words in GIVEN.items():
+        if kind in settings.given:
+            console.print(Text(words.format(settings.before / settings.fps)))
     for scene, start in zip(script.scenes, script.starts):
+        start += settings.before
         console.print(Text(f"{start / settings.fps:8.1f} s  {'✂ ' if scene.cut else ''}{scene.prompt}"))
 
 
@@ -116,8 +124,8 @@ def _cost_line(total: Cost, speed: Calibration, disk: int, seconds: float, endle
     expected = total.columns * speed.seconds_per_column
     rate = f" ({seconds / expected:.1f} x real time)" if expected else ""
     return (
-        f"expected here: about {duration(expected)}{per} for the model{rate}, {_size(speed.memory)} of memory, "
-        f"{_size(disk)} of disk{per}"
+        f"expected here: about {duration(expected)}{per} for the model{rate}, {size(speed.memory)} of memory, "
+        f"{size(disk)} of disk{per}"
     )
 
 
@@ -140,12 +148,13 @@ def _fits(disk: int, seconds: float, folder: Path) -> None:
     free = shutil.disk_usage(near).free
     if disk > free:
         raise SettingsError(
-            f"{duration(seconds)} of video need about {_size(disk)} of disk, but {_size(free)} are free at {near}: "
+            f"{duration(seconds)} of video need about {size(disk)} of disk, but {size(free)} are free at {near}: "
             "make it shorter or choose another --output"
         )
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes as a person says them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -1,7 +1,8 @@
 """The reel: a run directory that is stream, checkpoint and playlist at once."""
 
 from longtake.reel.disk import ReelError
-from longtake.reel.layout import claim
+from longtake.reel.given import kept
+from longtake.reel.layout import claim, vacant
 from longtake.reel.manifest import Manifest, describe, manifest_of, threads
 from longtake.reel.proof import Finding, verify
 from longtake.reel.publish import Published
@@ -25,11 +26,13 @@ __all__ = [
     "Stopped",
     "claim",
     "describe",
+    "kept",
     "manifest_of",
     "publish_so_far",
     "record",
     "repair",
     "stoppable",
     "threads",
+    "vacant",
     "verify",
 ]

@@ -39,6 +39,11 @@ class Layout:
         return self.folder / "snapshots"
 
     @property
+    def given(self) -> Path:
+        """Copies of the files that the video was given."""
+        return self.folder / "given"
+
+    @property
     def media(self) -> Path:
         """The segments."""
         return self.folder / "media"
@@ -78,6 +83,15 @@ def claim(folder: Path, fresh: bool = False) -> Layout:
 
     fresh: refuse a folder that holds a reel.
     """
+    layout = vacant(folder, fresh)
+    with explained(folder, "opening the output folder"):
+        for path in (folder, layout.media, layout.snapshots):
+            path.mkdir(parents=True, exist_ok=True)
+    return layout
+
+
+def vacant(folder: Path, fresh: bool = False) -> Layout:
+    """`claim`, but nothing is made yet."""
     layout = Layout(folder)
     with explained(folder, "opening the output folder"):
         if folder.exists() and not folder.is_dir():
@@ -91,8 +105,6 @@ def claim(folder: Path, fresh: bool = False) -> Layout:
             raise ReelError(f"{folder} is a reel without its run.json: put that file back, or choose another folder")
         elif folder.exists() and any(not _ours(path) for path in folder.iterdir()):
             raise ReelError(f"{folder} is not empty and is not a reel: choose a new or empty output folder")
-        for path in (folder, layout.media, layout.snapshots):
-            path.mkdir(parents=True, exist_ok=True)
     return layout
 
 
@@ -108,6 +120,8 @@ def _ours(path: Path) -> bool:
     """Whether a process that died before run.json was written may have left this."""
     if path.name in ("media", "snapshots"):
         return path.is_dir() and not any(path.iterdir())
+    if path.name == "given":
+        return path.is_dir() and all(copy.stem.split(".")[0] in ("image", "end", "video") for copy in path.iterdir())
     return path.name == "LOCK" or path.name.endswith(SPARE)
 
 

@@ -11,6 +11,7 @@ from longtake.reel import disk, journal, playlist, snapshot
 from longtake.reel import manifest as manifests
 from longtake.reel.damage import damaged
 from longtake.reel.disk import ReelError, Written
+from longtake.reel.given import kept
 from longtake.reel.journal import Entry
 from longtake.reel.layout import Layout, existing
 from longtake.reel.manifest import Manifest
@@ -44,6 +45,7 @@ def verify(
         return
     yield from _segments(layout, manifest, count, hurt)
     yield _playlist(layout, manifest, count)
+    yield from _given(layout, manifest)
     yield from _snapshots(layout)
     yield from _video(layout)
     for difference in manifests.differences(manifest, now) if now else []:
@@ -76,6 +78,15 @@ def _playlist(layout: Layout, manifest: Manifest, count: int) -> Finding:
         else f"is not what the journal says: {disk.resume(layout.folder)} mends it"
     )
     return Finding(fine, f"{layout.playlist.name} {text}")
+
+
+def _given(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
+    facts = manifest.settings.get("given", {})
+    try:
+        for path in kept(layout.folder, facts).values():
+            yield Finding(True, f"{path.name}, which the video was given, has its SHA-256")
+    except ReelError as error:
+        yield Finding(False, str(error))
 
 
 def _snapshots(layout: Layout) -> Iterator[Finding]:

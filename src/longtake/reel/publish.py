@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from longtake.reel.damage import intact_init, intact_segment
 from longtake.reel.disk import Written
 from longtake.reel.layout import Layout
 from longtake.reel.manifest import Manifest
-from longtake.script import Script
+from longtake.script import Scene, Script
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,10 @@ def _sections(manifest: Manifest, frames: int) -> tuple[str, list[sheet.Section]
     if not isinstance(facts, dict):
         return "longtake", [sheet.Section("", 0, frames - 1)]
     script = Script.from_facts(facts)
-    starts = [start for start in script.starts if start < frames]
+    before = manifest.settings.get("given", {}).get("video", {}).get("frames", 0)
+    starts = [start + before for start in script.starts if start + before < frames]
+    if before:
+        starts, script = [0, *starts], replace(script, scenes=(Scene("the video before"), *script.scenes))
     sections = [
         sheet.Section(scene.prompt, first, after - 1)
         for scene, (first, after) in zip(script.scenes, pairwise([*starts, frames]))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from longtake.engine import Began, Ended, Frames, Rollout
+from longtake.engine import Began, Ended, Frames
 from longtake.engine import Event as EngineEvent
+from longtake.given import Making
 from longtake.reel import disk, journal, playlist, snapshot
+from longtake.reel import given as givens
 from longtake.reel import manifest as manifests
 from longtake.reel.damage import damaged, refuse
 from longtake.reel.disk import ReelError
@@ -52,7 +54,7 @@ Event = EngineEvent | Opened | Segment | Snapshot | Done
 
 
 def record(
-    rollout: Rollout,
+    rollout: Making,
     manifest: Manifest,
     folder: Path | str,
     *,
@@ -60,6 +62,7 @@ def record(
     allow: Iterable[str] = (),
     keep: Keep | None = None,
     finish: bool = False,
+    given: Mapping[str, Path] | None = None,
 ) -> Generator[Event]:
     """Run a rollout (made anew, of one video) and write it as it goes; on an existing reel, go on where it stands.
 
@@ -67,11 +70,12 @@ def record(
     becomes the same bytes as one that was never stopped. A `Segment` event comes after the segment is durable.
     fresh: refuse a folder that holds a reel. allow: names of differences from run.json that may pass ("all"; "segments"
     keeps recorded segments that come out different). finish: if the caller or a signal stops it, publish what is there.
+    given: the files that settings["given"] tells of; a new reel copies them.
     Errors: ReelError with a sentence that says what to do.
     """
     layout, allowed = claim(Path(folder), fresh), tuple(allow)
     with locked(layout):
-        recording = _Recording.open(layout, manifest, allowed, keep or Keep())
+        recording = _Recording.open(layout, manifest, allowed, keep or Keep(), given or {})
         with closing(recording.journal), threads(recording.manifest.threads):
             try:
                 yield from recording.run(rollout)
@@ -113,7 +117,9 @@ class _Recording:
         self.fresh_take = False
 
     @staticmethod
-    def open(layout: Layout, manifest: Manifest, allow: tuple[str, ...], keep: Keep) -> _Recording:
+    def open(
+        layout: Layout, manifest: Manifest, allow: tuple[str, ...], keep: Keep, given: Mapping[str, Path]
+    ) -> _Recording:
         """Check that the reel is the one that the manifest describes, clean up after a process that died, and go on."""
         allowed: list[manifests.Difference] = []
         old = manifests.load(layout.manifest) if layout.manifest.exists() else None
@@ -123,6 +129,7 @@ class _Recording:
             for folder in (layout.folder, layout.media, layout.snapshots):
                 disk.sweep(folder)
             if old is None:
+                givens.keep(layout, manifest.settings.get("given", {}), given)
                 manifests.save(layout.manifest, manifest)
             book = Journal(layout.journal)
             if allowed:
@@ -135,7 +142,7 @@ class _Recording:
             book.close()
             raise
 
-    def run(self, rollout: Rollout) -> Iterator[Event]:
+    def run(self, rollout: Making) -> Iterator[Event]:
         """All events from where the reel stands to the end of the video."""
         if next(journal.notes(self.layout.journal, "done"), None):
             yield from self._done_before()
@@ -156,7 +163,7 @@ class _Recording:
             yield self.shelf.put(first, frames)
         yield self._done()
 
-    def _load(self, rollout: Rollout, start: Saved) -> None:
+    def _load(self, rollout: Making, start: Saved) -> None:
         tensors, facts, pending = snapshot.load(self.layout.snapshots, start)
         rollout.load(tensors, facts)
         self.cutter = Cutter(self.manifest.segment, start.segments * self.manifest.segment, pending)
@@ -173,7 +180,7 @@ class _Recording:
         for first, run in self.cutter.push(frames[0]):
             yield self.shelf.put(first, run)
 
-    def _saved(self, rollout: Rollout, event: Ended) -> Saved | None:
+    def _saved(self, rollout: Making, event: Ended) -> Saved | None:
         """A snapshot, if it is time for one."""
         before = self.snapshots[-1].frames if self.snapshots else 0
         every = self.keep.every or self.manifest.segment

@@ -12,7 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from longtake import media
-from longtake.engine import Frames, Rollout
+from longtake.engine import Frames
+from longtake.given import Making
 from longtake.reel import damage, disk, snapshot
 from longtake.reel import journal as journals
 from longtake.reel import manifest as manifests
@@ -23,7 +24,7 @@ from longtake.reel.manifest import Manifest, threads
 from longtake.reel.segments import Cutter, Segment, Shelf
 from longtake.reel.snapshot import Saved
 
-MakeRollout = Callable[[], Rollout]
+MakeRollout = Callable[[], Making]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Remade:
     since: int
 
 
-def runs(layout: Layout, manifest: Manifest, rollout: Rollout, start: Saved | None) -> Generator[Run]:
+def runs(layout: Layout, manifest: Manifest, rollout: Making, start: Saved | None) -> Generator[Run]:
     """The segments after a snapshot (None: all), made anew, to the end of the video. Constant memory."""
     cutter = Cutter(manifest.segment)
     if start:
