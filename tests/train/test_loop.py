@@ -8,16 +8,13 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from longtake.train.loop import Settings, newest_checkpoint, run, train
+from longtake.train.config import ConfigError
+from longtake.train.loop import Settings, newest_checkpoint, run, step_rng, train
 from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
 
-from .toys import Line, rank
+from .toys import Line, Weighted, curve, quiet, rank
 
 SHORT = Settings(steps=30, lr=0.05, warmup=5, save=10, log=10)
-
-
-def quiet(line):
-    pass
 
 
 def weights(recipe):
@@ -54,7 +51,7 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path):
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
-    settings = replace(SHORT, optimiser=kind, ema=0.9)
+    settings = replace(SHORT, optimiser=kind, ema=0.9, log=4)  # lines do not fall on checkpoints
     whole = Line()
     train(whole, settings, tmp_path / "whole", quiet)
 
@@ -71,6 +68,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
     train(rest, settings, tmp_path / "parts", lines.append)
     assert lines[0] == "going on from step 10"
     assert rest.losses == whole.losses[10:]
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     for file in ("model", "ema", "optimiser"):
         one, two = (tmp_path / part / "step-000030" / f"{file}.safetensors" for part in ("whole", "parts"))
         assert one.read_bytes() == two.read_bytes(), file
@@ -93,18 +91,19 @@ def test_the_log_has_losses_and_scores(tmp_path):
     assert logged == pytest.approx(sum(recipe.losses[:10]) / 10, abs=1e-5)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    recipe = Line()
-    recipe.module[1].weight.data.fill_(torch.inf)
-    with pytest.raises(FloatingPointError, match="loss of step 0"):
-        train(recipe, SHORT, tmp_path, quiet)
-
-
 def test_settings_that_make_no_sense_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         Settings(steps=0)
-    with pytest.raises(KeyError, match="there are: "):
+    with pytest.raises(ConfigError, match="no recipe 'nothing'; there are: "):
         run("nothing", {"loop": {"steps": 1}}, tmp_path)
+    with pytest.raises(ConfigError, match=r"\[loop\] has no key 'stepz': did you mean steps"):
+        run("text", {"loop": {"stepz": 1}}, tmp_path)
+    with pytest.raises(ConfigError, match="the config has no key 'txt': did you mean text"):
+        run("text", {"loop": {"steps": 1}, "txt": {}}, tmp_path)
+    with pytest.raises(ConfigError, match=r"\[text\] has no key 'bach': did you mean batch"):
+        run("text", {"loop": {"steps": 1}, "text": {"bach": 1}}, tmp_path)
+    with pytest.raises(ConfigError, match="needs scores"):
+        Settings(steps=1, best="psnr")
 
 
 def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
@@ -118,8 +117,6 @@ def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
     for name, tensor in one["weights"].items():
         assert torch.equal(tensor, two["weights"][name]), name
 
-    from longtake.train.loop import step_rng
-
     class Both(Line):
         def loss(self, step, rng):
             parts = [Line.loss(self, step, step_rng(0, step, number, 2)) for number in (0, 1)]
@@ -129,6 +126,73 @@ def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
     train(both, Settings(steps=5, lr=0.1, save=0), tmp_path / "both", quiet)
     for name, tensor in one["weights"].items():
         assert torch.allclose(tensor, both.module.state_dict()[name], atol=1e-6), name
+
+
+def test_batches_that_are_accumulated_count_as_one_large_batch(tmp_path):
+    """Batches of different sizes: every item counts the same."""
+
+    class Large(Weighted):
+        def loss(self, step, rng):
+            x = torch.cat([self.batch(step_rng(0, step, number, 3)) for number in range(3)])
+            return (self.module(x) - x[:, :3].roll(1, 1)).pow(2).sum(1).mean()
+
+    settings = Settings(steps=4, lr=0.01, log=1, save=0)
+    train(small := Weighted(), replace(settings, accumulate=3), tmp_path / "small", quiet)
+    train(large := Large(), settings, tmp_path / "large", quiet)
+    assert curve(tmp_path / "small") == pytest.approx(curve(tmp_path / "large"), rel=1e-6)
+    norms = [
+        [json.loads(line)["norm"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("small", "large")
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    torch.testing.assert_close(weights(small), weights(large), rtol=1e-4, atol=1e-6)
+
+
+def test_recomputed_layers_change_no_loss(tmp_path):
+    settings = Settings(steps=5, lr=0.01, log=1, save=0)
+    train(plain := Weighted(), settings, tmp_path / "plain", quiet)
+    train(thrifty := Weighted(), replace(settings, checkpointing=True), tmp_path / "thrifty", quiet)
+    assert curve(tmp_path / "plain") == curve(tmp_path / "thrifty")
+    assert plain.module.recomputed == 0 and thrifty.module.recomputed == 10
+    with pytest.raises(ConfigError, match="cannot recompute"):
+        train(Line(), replace(settings, checkpointing=True), tmp_path / "line", quiet)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
+    settings, seen = Settings(steps=5, lr=0.01, log=1, save=0), []
+    recipe = Weighted()
+    recipe.module.head.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    train(recipe, replace(settings, dtype="bf16"), tmp_path / "bf16", quiet)
+    train(Weighted(), settings, tmp_path / "fp32", quiet)
+    assert set(seen[:5]) == {torch.bfloat16}
+    assert all(tensor.dtype == torch.float32 for tensor in recipe.module.state_dict().values())
+    assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "fp32"), rel=0.05)
+    assert curve(tmp_path / "bf16") != curve(tmp_path / "fp32")
+
+
+def test_the_best_checkpoint_is_kept(tmp_path):
+    class Scored(Line):
+        def check(self, step, out):
+            return {"score": -abs(step - 10), "error": abs(step - 10)}
+
+    for best in ("score", "-error"):
+        out = tmp_path / best
+        train(Scored(), replace(SHORT, check=5, save=10, keep=1, best=best), out, quiet)
+        assert [path.name for path in sorted(out.glob("step-??????"))] == ["step-000010", "step-000030"]
+        assert json.loads((out / "best.json").read_text())["step"] == 10
+    with pytest.raises(ConfigError, match="best = 'psnr', but the check gives score, error"):
+        train(Scored(), replace(SHORT, check=5, best="psnr"), tmp_path / "other", quiet)
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = replace(SHORT, steps=4, log=1, check=4, tensorboard=True)
+    train(Line(), settings, tmp_path, quiet)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx(curve(tmp_path), rel=1e-6)
+    assert {"lr", "norm", "steps_per_second", "memory_mib", "check/score"} <= set(events.Tags()["scalars"])
 
 
 def test_the_schedule_warms_up_and_falls():

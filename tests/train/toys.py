@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from longtake.train.loop import Settings, train
+from longtake.train import checkpoint as checkpoints
+from longtake.train.loop import Loss, Settings, train
 
 
 class Line:
@@ -36,12 +43,135 @@ class Line:
         self.finished += 1
 
 
+class Layer(nn.Module):
+    """A residual layer with a weight that does not divide over two ranks, and one that is frozen."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.scale = nn.Parameter(torch.ones(1, width))
+        self.shift = nn.Parameter(torch.randn(width), requires_grad=False)
+
+    def forward(self, x):
+        return x + self.scale * self.down(nn.functional.gelu(self.up(x + self.shift)))
+
+
+class Tower(nn.Module):
+    """A network of layers that can recompute them."""
+
+    def __init__(self, width: int = 16):
+        super().__init__()
+        self.checkpointing = False
+        self.recomputed = 0
+        self.layers = nn.ModuleList(Layer(width) for _ in range(2))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            if self.checkpointing and torch.is_grad_enabled():
+                self.recomputed += 1
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
+        return self.head(x)
+
+
+class Weighted:
+    """Batches of 2 to 6 items that count by their size; `stop` ends the run before that step, `bad` spoils steps."""
+
+    def __init__(self, seed: int = 0, stop: int = -1, bad: tuple[int, ...] = ()):
+        torch.manual_seed(seed)
+        self.module, self.stop, self.bad = Tower(), stop, bad
+        self.scores: list[float] = []
+
+    def batch(self, rng):
+        return torch.randn(int(torch.randint(2, 7, (), generator=rng)), 16, generator=rng)
+
+    def loss(self, step, rng):
+        if step == self.stop:
+            raise KeyboardInterrupt
+        x = self.batch(rng)
+        error = (self.module(x) - x[:, :3].roll(1, 1)).pow(2).sum(1)
+        return Loss(error.sum() * (torch.nan if step in self.bad else 1), len(x))
+
+    def describe(self, step, rng):
+        return f"{len(self.batch(rng))} items"
+
+    def check(self, step, out):
+        self.scores.append(self.module(torch.ones(1, 16)).sum().item())
+        return {"score": self.scores[-1]}
+
+    def finish(self, out):
+        self.scores.append(self.module(torch.ones(1, 16)).sum().item())
+
+
+def quiet(line: str) -> None:
+    """Report nothing."""
+
+
+def curve(folder: Path) -> list[float]:
+    """The losses of a run that logs every step."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def join(number: int, world: int, folder: Path) -> None:
+    """Become one of several processes that find each other through a file."""
+    torch.set_num_threads(1)
+    place, patience = f"file://{folder}/store", timedelta(minutes=5)
+    dist.init_process_group("gloo", init_method=place, timeout=patience, rank=number, world_size=world)
+
+
 def rank(number: int, world: int, folder: str) -> None:
     """Train as one of several processes, from weights that differ; write the final ones."""
-    torch.set_num_threads(1)
-    place, patience = f"file://{folder}/store", timedelta(minutes=2)
-    dist.init_process_group("gloo", init_method=place, timeout=patience, rank=number, world_size=world)
+    join(number, world, Path(folder))
     recipe = Line(seed=number)
     train(recipe, Settings(steps=5, lr=0.1, save=0), Path(folder) / "run", report=lambda line: None)
     torch.save({"weights": recipe.module.state_dict(), "losses": recipe.losses}, f"{folder}/{number}.pt")
     dist.destroy_process_group()
+
+
+def sharded_rank(number: int, world: int, folder: str) -> None:
+    """Every training of several processes that the tests look at, in one go: starting processes is slow."""
+    out = Path(folder)
+    join(number, world, out)
+    for kind in ("adamw", "muon"):
+        for shard in ("none", "zero2", "zero3"):
+            settings = replace(TWO, optimiser=kind, shard=shard)
+            train(Weighted(seed=number), settings, out / f"{kind}-{shard}", quiet)
+    for shard in ("none", "zero3"):
+        settings = replace(TWO, shard=shard)
+        with contextlib.suppress(KeyboardInterrupt):
+            train(Weighted(seed=number, stop=6), settings, out / f"stopped-{shard}", quiet)
+        dist.barrier()
+        if not number:
+            shutil.copytree(out / f"stopped-{shard}", out / f"copy-{shard}")
+        dist.barrier()
+        train(Weighted(seed=7), settings, out / f"stopped-{shard}", quiet)
+    train(Weighted(seed=7), replace(TWO, shard="zero2"), out / "copy-none", quiet)
+    bf16 = replace(TWO, shard="zero3", dtype="bf16", checkpointing=True, check=5)
+    train(recipe := Weighted(), bf16, out / "bf16", quiet)
+    full_disk(number, out / "full")
+    (out / f"scores-{number}.json").write_text(json.dumps(recipe.scores))
+    dist.destroy_process_group()
+
+
+def full_disk(number: int, out: Path) -> None:
+    """A run whose second checkpoint finds no room, on rank 1 alone; both say so."""
+    settings, write, calls = replace(TWO, shard="zero3"), checkpoints._write_shards, []
+
+    def no_room(folder, tensors):
+        calls.append(folder)
+        if number == 1 and len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder, tensors)
+
+    checkpoints._write_shards = no_room
+    try:
+        train(Weighted(), settings, out, quiet)
+    except checkpoints.CheckpointError as error:
+        (out / f"error-{number}").write_text(str(error))
+    checkpoints._write_shards = write
+
+
+TWO = Settings(steps=10, lr=0.02, warmup=2, save=4, log=1, ema=0.9, clip=0.5)

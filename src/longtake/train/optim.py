@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from longtake.train.ranks import cut, local, ranks, share_parts, whole
 
 Kind = Literal["adamw", "muon"]
 
@@ -25,27 +27,47 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient."""
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    shapes[weight.shape].append(weight)
-            for weights in shapes.values():
-                self._step(weights, group)
-
-    def _step(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
-        updates = []
-        for weight in weights:
-            assert weight.grad is not None
-            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            momentum.lerp_(weight.grad, 1 - group["momentum"])
-            updates.append(weight.grad.lerp(momentum, group["momentum"]))
-        steps = orthogonal(torch.stack(updates).flatten(2))
-        size = 0.2 * max(steps.shape[-2:]) ** 0.5
-        for weight, step in zip(weights, steps):
+        """Move every weight that has a gradient. The ranks of a run share the matrix products out among them."""
+        moved = [(w, group) for group in self.param_groups for w in group["params"] if w.grad is not None]
+        steps = shared_orthogonal([whole(self._update(weight, group)).flatten(1) for weight, group in moved])
+        for (weight, group), step in zip(moved, steps):
+            size = 0.2 * max(step.shape) ** 0.5
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(step.view_as(weight), alpha=-group["lr"] * size)
+            weight.add_(cut(step.view(weight.shape), weight), alpha=-group["lr"] * size)
+
+    def _update(self, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        """Nesterov's look ahead; the momentum moves."""
+        assert weight.grad is not None
+        memory = self.state[weight]
+        if "momentum" not in memory:
+            memory["momentum"] = torch.zeros_like(weight)
+        memory["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+        return weight.grad.lerp(memory["momentum"], group["momentum"])
+
+
+def shared_orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonal` of (rows, columns) each: those of one shape go together, and every rank makes its share."""
+    rank, world = ranks()
+    owner = share_out([m.numel() * min(m.shape) for m in matrices], world)
+    steps = [torch.empty_like(matrix) for matrix in matrices]
+    shapes: dict[torch.Size, list[int]] = defaultdict(list)
+    for number, matrix in enumerate(matrices):
+        if owner[number] == rank:
+            shapes[matrix.shape].append(number)
+    for numbers in shapes.values():
+        for number, step in zip(numbers, orthogonal(torch.stack([matrices[n] for n in numbers]))):
+            steps[number] = step
+    share_parts(steps, owner)
+    return steps
+
+
+def share_out(costs: Sequence[float], world: int) -> list[int]:
+    """Which rank does what, so that their loads are about equal: the dearest first, to the idlest rank."""
+    load, owner = [0.0] * world, [0] * len(costs)
+    for number in sorted(range(len(costs)), key=lambda n: -costs[n]):
+        owner[number] = load.index(min(load))
+        load[owner[number]] += costs[number]
+    return owner
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
@@ -86,19 +108,17 @@ def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def average(ema: dict[str, Tensor], module: nn.Module, step: int, decay: float) -> None:
+def average(ema: Mapping[str, Tensor], now: Mapping[str, Tensor], step: int, decay: float) -> None:
     """Move the exponential moving average (in place) towards the weights; it is quick at the beginning."""
     keep = min(decay, (1 + step) / (10 + step))
-    now = module.state_dict()
-    floats = [name for name in ema if ema[name].is_floating_point()]
-    torch._foreach_lerp_([ema[name] for name in floats], [now[name] for name in floats], 1 - keep)
+    torch._foreach_lerp_([local(ema[name]) for name in ema], [local(now[name]) for name in ema], 1 - keep)
 
 
 def optimiser_state(module: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """Everything the optimisers remember, as `weight name|entry` -> tensor."""
     names = {id(weight): name for name, weight in module.named_parameters()}
     return {
-        f"{names[id(weight)]}|{entry}": torch.as_tensor(value)
+        f"{names[id(weight)]}|{entry}": value if isinstance(value, Tensor) else torch.tensor(value)
         for optimiser in optimisers
         for weight, memory in optimiser.state.items()
         for entry, value in memory.items()

@@ -1,0 +1,77 @@
+"""What the folder of a training run remembers: its config, its data, and which checkpoint was the best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from longtake.train.checkpoint import newest_checkpoint, write_json
+from longtake.train.config import ConfigError, changes, read_table
+from longtake.train.ranks import ranks
+from longtake.train.settings import FREE, HasData, Recipe, Settings
+
+
+def claim(out: Path, config: Mapping[str, Any], free: Iterable[str] = ()) -> None:
+    """Write config.json; ConfigError if the folder holds a checkpoint that was made with another config.
+
+    free: settings of the recipe that may change, as those in FREE of the loop may.
+    """
+    path, config = out / "config.json", json.loads(json.dumps(config))
+    if path.exists() and newest_checkpoint(out) is not None:
+        may = {f"loop.{key}" for key in FREE} | {f"{table}.{key}" for table in config for key in free}
+        found = changes(_resolved(json.loads(path.read_text())), _resolved(config), may)
+        if found:
+            raise ConfigError(f"{out} was trained with another config: {'; '.join(found)}. {ELSEWHERE}")
+    if not ranks()[0]:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(path, config)
+
+
+def claim_data(out: Path, recipe: Recipe) -> None:
+    """Write data.json, if the recipe can tell what its data are; ConfigError if a checkpoint was trained on others."""
+    if not isinstance(recipe, HasData):
+        return
+    path, data = out / "data.json", json.loads(json.dumps(recipe.dataset()))
+    if path.exists() and newest_checkpoint(out) is not None:
+        found = changes(json.loads(path.read_text()), data)
+        if found:
+            raise ConfigError(f"{out} was trained on other data: {'; '.join(found)}. {ELSEWHERE}")
+    if not ranks()[0]:
+        write_json(path, data)
+
+
+def read_best(out: Path) -> dict[str, Any]:
+    """{score, value, step, checkpoint} of the best checkpoint so far, or nothing."""
+    path = out / "best.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def is_best(out: Path, best: str, scores: Mapping[str, float]) -> bool:
+    """Whether these scores beat those of the best checkpoint; best: as in Settings. ConfigError if there is no such."""
+    name = best.lstrip("-")
+    if name not in scores:
+        raise ConfigError(f"best = {best!r}, but the check gives {', '.join(scores) or 'no scores'}")
+    before = read_best(out)
+    if before.get("score") != best or not (out / before["checkpoint"]).is_dir():
+        return True
+    return scores[name] < before["value"] if best.startswith("-") else scores[name] > before["value"]
+
+
+def write_best(out: Path, best: str, scores: Mapping[str, float], step: int) -> None:
+    """Remember that the checkpoint of this step is the best so far."""
+    value = scores[best.lstrip("-")]
+    write_json(out / "best.json", {"score": best, "value": value, "step": step, "checkpoint": f"step-{step:06d}"})
+
+
+def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the defaults of the loop filled in."""
+    try:
+        return {**config, "loop": asdict(read_table(Settings, config["loop"], "loop"))}
+    except ConfigError:
+        return dict(config)  # written by another version
+
+
+ELSEWHERE = "Go on with what it had, or choose another folder"

@@ -1,0 +1,103 @@
+"""What the trainer is told: the settings of the loop, and the recipe that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from longtake.train.config import ConfigError
+from longtake.train.optim import Kind
+from longtake.train.shards import Loss, Shard
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FREE = ("steps", "log", "save", "check", "keep", "best", "skips", "tensorboard", "checkpointing", "shard", "accumulate")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to optimise. lr is the peak; it warms up over `warmup` steps and falls over the last `decay` of the run.
+
+    clip: longest gradient. ema: decay of the averaged weights. accumulate: batches of each process per step.
+    dtype: what networks compute in; weights stay in fp32. checkpointing: recompute layers in the backward pass to save
+    memory. shard: what torchrun's processes share out: nothing, gradients and optimiser (zero2), weights too (zero3).
+    skips: steps in a row whose loss may be no number. log, save and check: steps between lines, checkpoints and
+    validations (0: none but the last checkpoint). keep: newest checkpoints on disk. best: a score of the check whose
+    best checkpoint is kept too (-name: the lower the better). tensorboard: write events as well.
+    """
+
+    steps: int
+    lr: float = 1e-3
+    optimiser: Kind = "adamw"
+    warmup: int = 50
+    decay: float = 1.0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.995
+    seed: int = 0
+    accumulate: int = 1
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    checkpointing: bool = False
+    shard: Shard = "none"
+    skips: int = 5
+    log: int = 20
+    save: int = 200
+    check: int = 0
+    keep: int = 2
+    best: str = ""
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "log", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least one")
+        for name in ("save", "check", "skips", "warmup"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.best and not self.check:
+            raise ConfigError(f'best = "{self.best}" needs scores: say every how many steps to `check`')
+
+
+class Recipe(Protocol):
+    """What is trained, and on what. A recipe is made from its table of the config and the run's folder.
+
+    It may also have: `dataset` and `describe` (see HasData and DescribesBatch); `free`, names of settings in its table
+    that may change when a run goes on; `restores_frozen = True`, if its constructor alone brings back frozen weights,
+    which are then left out of checkpoints.
+    """
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained: only its weights with requires_grad."""
+
+    def loss(self, step: int, rng: torch.Generator) -> Tensor | Loss:
+        """The loss of a batch, () with gradients; all chance comes from rng. A `Loss` also says how much it weighs."""
+
+    def check(self, step: int, out: Path) -> dict[str, float]:
+        """Scores of the module as it is now (the loop has put the averaged weights in); files may go to out."""
+
+    def finish(self, out: Path) -> None:
+        """Training is done (averaged weights are in): write what the next stage needs."""
+
+
+@runtime_checkable
+class HasData(Protocol):
+    """A recipe that can tell whether its data are still the same."""
+
+    def dataset(self) -> Mapping[str, Any]:
+        """Facts about the data, json-able; a run goes on only with equal ones."""
+
+
+@runtime_checkable
+class DescribesBatch(Protocol):
+    """A recipe that can say what a batch was."""
+
+    def describe(self, step: int, rng: torch.Generator) -> str:
+        """The batch that `loss` drew from the same rng, in a line: captions, clip numbers, levels."""
+
+
+MakeRecipe = Callable[[Mapping[str, Any], Path], Recipe]

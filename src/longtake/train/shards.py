@@ -1,0 +1,142 @@
+"""Weights, gradients and optimiser memory laid out over ranks by FSDP2 (ZeRO-2 and ZeRO-3), and the averaged weights.
+
+ZeRO-2 keeps the whole weights from the forward to the backward pass, ZeRO-3 gathers them anew: less memory, more
+messages. Neither changes what is computed: the same code runs on one process, where nothing is laid out at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from longtake.train.ranks import agree, local, ranks
+
+Shard = Literal["none", "zero2", "zero3"]
+
+
+class Loss(NamedTuple):
+    """A loss that knows its weight: batches of a step then count by weight. total: (), sum of weighted errors."""
+
+    total: Tensor
+    weight: Tensor | float
+
+
+class GivesLosses(Protocol):
+    """The part of a recipe that is needed here."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+
+    def loss(self, step: int, rng: torch.Generator) -> Tensor | Loss:
+        """The loss of a batch."""
+
+
+class Step(nn.Module):
+    """A recipe's loss as the forward pass of a module, which is where FSDP gathers weights and scatters gradients."""
+
+    def __init__(self, recipe: GivesLosses):
+        super().__init__()
+        self.trained = recipe.module
+        self._loss = recipe.loss
+
+    @property
+    def shared(self) -> bool:
+        """Whether the weights are laid out over ranks."""
+        return hasattr(self, "unshard")
+
+    def forward(self, step: int, rng: torch.Generator) -> Loss:
+        loss = self._loss(step, rng)
+        return loss if isinstance(loss, Loss) else Loss(loss, 1.0)
+
+
+def make_step(recipe: GivesLosses, shard: Shard, dtype: torch.dtype) -> Step:
+    """The loss of a recipe, its weights laid out over the ranks if shard says so and there are several.
+
+    dtype: what blocks are computed in; they are then gathered in it, while the pieces and the sum of the gradients
+    stay in float32.
+    """
+    step = Step(recipe)
+    if shard != "none" and ranks()[1] > 1:
+        _lay_out(step, shard == "zero3", dtype)
+    return step
+
+
+def _lay_out(step: Step, again: bool, dtype: torch.dtype) -> None:
+    """again: gather weights anew for the backward pass."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    device = next(step.parameters()).device.type
+    mesh = init_device_mesh(device, (ranks()[1],))
+    policy = MixedPrecisionPolicy()
+    if dtype != torch.float32:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in blocks(step.trained):
+        fully_shard(block, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
+    fully_shard(step, mesh=mesh, reshard_after_forward=again)
+
+
+def blocks(module: nn.Module) -> list[nn.Module]:
+    """The layers of every network that can recompute them (it has a switch `checkpointing`)."""
+    lists = [child for net in recomputing(module) for child in net.children() if isinstance(child, nn.ModuleList)]
+    return [block for layers in lists for block in layers]
+
+
+def recomputing(module: nn.Module) -> list[nn.Module]:
+    """The networks inside that have a switch `checkpointing`."""
+    return [net for net in module.modules() if isinstance(getattr(net, "checkpointing", None), bool)]
+
+
+def moving(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes, by name: trainable weights, and buffers of real numbers."""
+    frozen = {name for name, weight in module.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+    return {
+        name: tensor
+        for name, tensor in module.state_dict().items()
+        if name not in frozen and tensor.is_floating_point()
+    }
+
+
+class averaged:
+    """Puts the averaged weights into a module for a while, whole on every rank. All ranks enter and leave together."""
+
+    def __init__(self, step: Step, ema: Mapping[str, Tensor]):
+        self.step, self.ema = step, ema
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        now = moving(self.step.trained)
+        self.own = {name: local(now[name]).clone() for name in self.ema}
+        for name, tensor in self.ema.items():
+            local(now[name]).copy_(local(tensor))
+        self.hooks = []
+        for part in _laid_out(self.step):
+            part.unshard()
+            for hooks in (part._forward_pre_hooks, part._forward_hooks):  # FSDP plans ahead from the calls it has seen
+                self.hooks.append((hooks, dict(hooks)))
+                hooks.clear()
+
+    @torch.no_grad()
+    def __exit__(self, *problem: object) -> None:
+        if self.hooks:
+            agree()  # the others wait here while rank 0 looks at the weights
+        for hooks, before in self.hooks:
+            hooks.update(before)
+        for part in _laid_out(self.step):
+            part.reshard()
+        now = moving(self.step.trained)
+        for name, tensor in self.own.items():
+            local(now[name]).copy_(tensor)
+
+
+def _laid_out(step: Step) -> list:
+    """The parts of a step that FSDP has taken over."""
+    if not step.shared:
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [part for part in step.modules() if isinstance(part, FSDPModule)]

@@ -1,0 +1,166 @@
+"""What goes wrong in a training run, and that nothing is lost by it."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from longtake.reel.stop import Stopped
+from longtake.train import checkpoint
+from longtake.train.checkpoint import CheckpointError, newest_checkpoint
+from longtake.train.config import ConfigError
+from longtake.train.loop import Settings, train
+
+from .toys import Line, Weighted, curve, quiet
+
+SHORT = Settings(steps=10, lr=0.02, warmup=2, save=4, log=1)
+
+
+def model(folder):
+    return checkpoint.read(folder, "model")
+
+
+# ---------------------------------------------------------------- losses that are no numbers
+def test_a_bad_step_is_skipped_and_told(tmp_path):
+    lines = []
+    train(Weighted(bad=(4,)), replace(SHORT, save=1, keep=20), tmp_path, lines.append)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (skipped,) = [line for line in log if "skipped" in line]
+    assert skipped["step"] == 4 and skipped["skipped"].startswith("batch 1 of 1, loss nan (")
+    assert skipped["skipped"].endswith(" items)") and any("step 4 skipped" in line for line in lines)
+    before, after, later = (checkpoint.read(checkpoint.place(tmp_path, step), "ema") for step in (4, 5, 6))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not all(torch.equal(after[name], later[name]) for name in before)
+    assert len(curve(tmp_path)) == 9
+
+
+def test_too_many_bad_steps_stop_the_run_and_the_weights_are_kept(tmp_path):
+    bad = (1, 5, 6, 7)
+    with pytest.raises(
+        FloatingPointError, match=r"in 3 steps in a row; the last was step 7: batch 2 of 2, loss nan \(\d"
+    ):
+
+        class Half(Weighted):
+            def loss(self, step, rng):
+                loss = super().loss(step, rng)
+                first = rng.initial_seed() % 2 == 0  # batch 1 of 2 is fine
+                return loss._replace(total=loss.total.nan_to_num()) if first else loss
+
+        train(Half(bad=bad), replace(SHORT, skips=2, accumulate=2), tmp_path, quiet)
+    newest = newest_checkpoint(tmp_path)
+    assert newest.name == "step-000008" and all(tensor.isfinite().all() for tensor in model(newest).values())
+    train(Weighted(), replace(SHORT, skips=2, accumulate=2), tmp_path, quiet)
+    assert newest_checkpoint(tmp_path).name == "step-000010"
+
+
+def test_a_gradient_that_is_no_number_is_skipped_too(tmp_path):
+    class Steep(Weighted):
+        def loss(self, step, rng):
+            loss = super().loss(step, rng)
+            weight = self.module.head.weight
+            return loss._replace(total=loss.total + (weight.sum() - weight.sum().detach()).abs().sqrt().sum())
+
+    with pytest.raises(FloatingPointError, match="the losses are numbers, their gradient not"):
+        train(Steep(), SHORT, tmp_path, quiet)
+
+
+# ---------------------------------------------------------------- a run that changes
+def test_a_changed_config_is_refused_and_a_longer_run_is_not(tmp_path):
+    train(Weighted(), SHORT, tmp_path, quiet)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"another config: loop.clip was 1.0, now 0.5; loop.lr was 0.02, now 0.1\. "):
+        train(Weighted(), replace(SHORT, lr=0.1, clip=0.5, steps=20), tmp_path, quiet)
+    assert (tmp_path / "config.json").read_bytes() == before
+    train(Weighted(), replace(SHORT, steps=12, log=2, save=3, keep=1), tmp_path, quiet)
+    assert newest_checkpoint(tmp_path).name == "step-000012"
+
+
+def test_settings_of_a_recipe_may_change_if_it_says_so(tmp_path):
+    table = {"loop": {"steps": 4}, "weighted": {"width": 3, "judged": 1}}
+    train(Weighted(), Settings(steps=4), tmp_path, quiet, table)
+    table["weighted"]["judged"] = 2
+    with pytest.raises(ConfigError, match=r"weighted\.judged was 1, now 2"):
+        train(Weighted(), Settings(steps=4), tmp_path, quiet, table)
+    recipe = Weighted()
+    recipe.free = ("judged",)
+    train(recipe, Settings(steps=4), tmp_path, quiet, table)
+
+
+def test_changed_data_are_refused(tmp_path):
+    class Told(Weighted):
+        clips = 3
+
+        def dataset(self):
+            return {"clips": self.clips, "sha256": "ab"}
+
+    train(Told(), SHORT, tmp_path, quiet)
+    train(Told(), SHORT, tmp_path, quiet)
+    Told.clips = 4
+    with pytest.raises(ConfigError, match="trained on other data: clips was 3, now 4"):
+        train(Told(), SHORT, tmp_path, quiet)
+
+
+# ---------------------------------------------------------------- disks and signals
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")],
+)
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, error):
+    write, calls = checkpoint.save_file, []
+
+    def no_room(tensors, path):
+        calls.append(path)
+        path.write_bytes(b"half")
+        if len(calls) == 5:  # the second file of the second checkpoint
+            raise error
+        write(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", no_room)
+    with pytest.raises(CheckpointError, match="the disk is full; step-000004, the one before, is whole; make room"):
+        train(Weighted(), SHORT, tmp_path, quiet)
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000004"]
+    monkeypatch.undo()
+    train(Weighted(seed=3), SHORT, tmp_path, quiet)
+    train(Weighted(), SHORT, tmp_path / "whole", quiet)
+    assert curve(tmp_path) == curve(tmp_path / "whole")
+
+
+def test_a_signal_saves_before_it_stops(tmp_path):
+    class Interrupted(Weighted):
+        def loss(self, step, rng):
+            if step == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(step, rng)
+
+    handlers, lines = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(Stopped) as stop:
+        train(Interrupted(), SHORT, tmp_path / "parts", lines.append)
+    assert stop.value.code == 143 and "the same command goes on" in lines[-1]
+    assert signal.getsignal(signal.SIGTERM) == handlers
+    assert newest_checkpoint(tmp_path / "parts").name == "step-000007"
+    train(Weighted(seed=5), SHORT, tmp_path / "parts", quiet)
+    train(Weighted(), SHORT, tmp_path / "whole", quiet)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_a_torn_log_line_is_dropped(tmp_path):
+    train(Weighted(), replace(SHORT, steps=6), tmp_path, quiet)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    train(Weighted(), SHORT, tmp_path, quiet)
+    assert len(curve(tmp_path)) == 10
+
+
+def test_frozen_weights_that_a_recipe_brings_back_are_not_saved(tmp_path):
+    class Brings(Line):
+        restores_frozen = True
+
+    train(Brings(), replace(SHORT, steps=6), tmp_path, quiet)
+    assert set(model(newest_checkpoint(tmp_path))) == {"1.weight", "1.bias"}
+    train(Brings(), SHORT, tmp_path, quiet)
+    train(Brings(), SHORT, tmp_path / "whole", quiet)
+    assert len(curve(tmp_path)) == 10
