@@ -145,6 +145,7 @@ def test_what_is_asked_for_and_what_suits():
     assert guidance_of(model, None) == Guidance((1.0,)) and guidance_of(model, 3.0) == Guidance((3.0,))
     model.guide, model.guidance, model.blocks = DEV_13B, 8.0, 48
     assert guidance_of(model, 8.0) is DEV_13B
+    assert guidance_of(model, 1.0) == Guidance()
     assert guidance_of(model, 2.0).scale == (2.0,) * 7 and guidance_of(model, 2.0).stg == DEV_13B.stg
     model.blocks = 28
     with pytest.raises(ValueError, match="has 28 blocks that guidance can skip, not 39"):

@@ -14,10 +14,15 @@ from longtake.plan import Window
 
 
 def guidance_of(model: Model, asked: float | Guidance | None) -> Guidance:
-    """What was asked for, else what suits the model; a number is the scale alone. ValueError if the model cannot do it."""
+    """What was asked for, else what suits the model; ValueError if the model cannot do it.
+
+    A number is the scale alone, and leaves the rest as it suits the model; 1 is no guidance at all.
+    """
     own = model.guide or Guidance((model.guidance,))
     if isinstance(asked, Guidance):
         own = asked
+    elif asked == 1:
+        own = Guidance()
     elif asked is not None and asked != model.guidance:
         own = replace(own, scale=(asked,) * len(own.scale))
     blocks = {block for row in own.blocks for block in row}

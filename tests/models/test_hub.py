@@ -26,7 +26,7 @@ def server(monkeypatch, tmp_path):
         "tokenizer/spiece.model": 5,
     }
     files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
-    state = SimpleNamespace(calls=[], folder=tmp_path / "snapshots" / SHA, error=None)
+    state = SimpleNamespace(calls=[], files=files, folder=tmp_path / "snapshots" / SHA, error=None)
 
     def model_info(self, repo, revision=None, files_metadata=False):
         state.calls.append(("info", repo, revision))
@@ -53,6 +53,14 @@ def test_size_and_licence_are_told_before_the_download(server):
     kind, repo, revision, patterns, offline = server.calls[1]
     assert (kind, repo, revision, offline) == ("files", REPO, SHA, False)
     assert "*.safetensors" in patterns and not any("pth" in p or "py" in p or p == "*" for p in patterns)
+
+
+def test_single_files_beside_a_pipeline_are_left(server):
+    server.files += [SimpleNamespace(rfilename="ltxv-13b.safetensors", size=26_000)]
+    told = []
+    fetch("Lightricks/LTX-Video", announce=told.append)
+    assert (told[0].files, told[0].bytes) == (3, 515)
+    assert server.calls[1][3] == ["*/*.safetensors", "*.json", "*/*.txt", "*/*.model"]
 
 
 def test_an_announcement_may_stop_it(server):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")
+IN_FOLDERS = ("*/*.safetensors", "*.json", "*/*.txt", "*/*.model")  # of a pipeline beside which other weights lie loose
 
 
 class HubError(ValueError):
@@ -19,13 +20,17 @@ class HubError(ValueError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What would be downloaded. revision: the commit. bytes: of the files wanted. licence: as its page declares it."""
+    """What would be downloaded. revision: the commit. bytes: of the files wanted. licence: as its page declares it.
+
+    patterns: of the files wanted.
+    """
 
     repo: str
     revision: str
     files: int
     bytes: int
     licence: str
+    patterns: tuple[str, ...] = WANTED
 
 
 def is_id(name: str) -> bool:
@@ -48,7 +53,7 @@ def fetch(
         found = offer(repo, revision)
         if announce is not None:
             announce(found)
-        return Path(hub.snapshot_download(repo, revision=found.revision, allow_patterns=list(WANTED)))
+        return Path(hub.snapshot_download(repo, revision=found.revision, allow_patterns=list(found.patterns)))
     except hub.errors.LocalEntryNotFoundError as error:
         raise HubError(
             f"{repo} was not downloaded before and there is no network here: download it elsewhere and give its folder"
@@ -71,9 +76,16 @@ def offer(repo: str, revision: str | None = None) -> Offer:
         raise HubError(
             f"the hub cannot be reached for {repo} ({type(error).__name__}): try again, or give --offline or a folder"
         ) from error
-    wanted = [file for file in info.siblings or [] if any(Path(file.rfilename).match(form) for form in WANTED)]
+    patterns = _patterns([file.rfilename for file in info.siblings or []])
+    wanted = [file for file in info.siblings or [] if any(Path(file.rfilename).match(form) for form in patterns)]
     licence = getattr(info.card_data, "license", None) or "not declared"
-    return Offer(repo, info.sha, len(wanted), sum(file.size or 0 for file in wanted), str(licence))
+    return Offer(repo, info.sha, len(wanted), sum(file.size or 0 for file in wanted), str(licence), patterns)
+
+
+def _patterns(names: list[str]) -> tuple[str, ...]:
+    """A pipeline in folders is whole without the single files that may lie beside it (100 GB in Lightricks/LTX-Video)."""
+    loose = any(name.endswith(".safetensors") and "/" not in name for name in names)
+    return IN_FOLDERS if loose and "model_index.json" in names else WANTED
 
 
 def _library(repo: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from longtake.models import clip, family_of, wan_parts, weights
+from longtake.models import clip, family_of, ltx_checkpoint, wan_parts, weights
 from longtake.models.clip import ClipVision
 from longtake.models.headers import Entry, entries
 from longtake.models.presets import KINDS, Kind, Preset, fitting
@@ -159,9 +159,19 @@ def _other(path: Path, family: str) -> Report:
             parts.append(_counted(folder.stem if folder != path else "weights", len(files), entries(files)))
     index = path / "model_index.json"
     kind = weights.read_json(index).get("_class_name", "") if index.exists() else ""
+    may = _ltx_presets(path) if family == "ltx" else ()
     return Report(
-        str(path), family, "folder" if path.is_dir() else "single file", kind, (), tuple(parts), (), _licence(path, [])
+        str(path), family, "folder" if path.is_dir() else "single file", kind, may, tuple(parts), (), _licence(path, [])
     )
+
+
+def _ltx_presets(path: Path) -> tuple[str, ...]:
+    """The releases of LTX-Video that it may be, told from configs and headers; none if it is not whole."""
+    try:
+        found = ltx_checkpoint.find(path)
+    except weights.WeightsError:
+        return ()
+    return () if found.about else tuple(preset.name for preset in ltx_checkpoint.fitting(found))
 
 
 def _licence(path: Path, may: Iterable[Preset]) -> str:
