@@ -1,6 +1,7 @@
 """How fast a model makes video here: network, codec, whole; command to first durable frame; peak memory.
 
 python bench/speed.py [--model pocket] [--seconds 20] [--threads N]
+python bench/speed.py --peer diffusers [--size small,10k] [--cases forward,async97] [--rounds 2] [--device cuda]
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def command(model: str, seconds: float, threads: int) -> dict[str, tuple[float, 
         line = [
             sys.executable,
             "-m",
-            "longtake.cli",
+            "longtake",
             "generate",
             PROMPT,
             "--model",
@@ -86,7 +87,18 @@ def main() -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--peer", choices=["diffusers"], help="run equal work in another library, in turns")
+    parser.add_argument("--size", default="small", help="of the peer's network: small, 10k, 1.3b, 14b")
+    parser.add_argument("--cases", default="forward,async97,async257,sync257,decode,end")
+    parser.add_argument("--rounds", type=int, default=2, help="how often both sides run")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="compile longtake's side")
     args = parser.parse_args()
+    if args.peer:
+        from peer import compare
+
+        sizes, cases = args.size.split(","), args.cases.split(",")
+        return compare(sizes, cases, args.rounds, args.device, args.threads, args.compile)
     torch.set_num_threads(args.threads)
     rows = command(args.model, args.seconds, args.threads)
     model = load(args.model)
