@@ -80,7 +80,8 @@ def denoise(
         if refresh is not None and call:
             x = refresh(x, call)
         with torch.inference_mode():
-            x, past = step(x, velocity(x, level), level, level_next, past, partial(fresh or no_noise, level_next))
+            noise = no_noise if fresh is None else partial(fresh, level_next)
+            x, past = step(x, velocity(x, level), level, level_next, past, noise)
         yield x, past
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ class Guided:
             if name == "prompt":
                 session.begin(window, past, cond)
             elif name == "negative":
+                assert self.negative is not None
                 session.begin(window, past, replace(cond, texts=tuple(self.negative for _ in cond.texts)))
             else:
                 known = {f: torch.cat([latent] * 2) for f, latent in past.known.items()}
@@ -91,9 +93,11 @@ class Guided:
         rows = len(x)
         how = {"perturb": Perturb(tuple(sorted(blocks)), rows)} if blocks else {}
         if both and self.batched:
-            prompt, negative, *perturbed = self.sessions["both"](torch.cat([x, x]), level, **how).split(rows)
+            together: Any = self.sessions["both"]  # which takes `perturb` where its model has blocks
+            prompt, negative, *perturbed = together(torch.cat([x, x]), level, **how).split(rows)
             return prompt, negative, perturbed[0] if perturbed else None
-        prompt, *perturbed = self.sessions["prompt"](x, level, **how).split(rows)
+        alone: Any = self.sessions["prompt"]
+        prompt, *perturbed = alone(x, level, **how).split(rows)
         return prompt, self.sessions["negative"](x, level) if both else None, perturbed[0] if perturbed else None
 
     def finish(self, window: Window, x: Tensor) -> None:

@@ -127,7 +127,7 @@ class LTXVideoPipeline:
         one = latents_of_frames(frames, stride) <= latents_of_frames(window, stride)
         name = strategy or ("clip" if one else model.plan)
         own = model.options if name == model.plan else model.sampling
-        known = PLANS[name].planner.__dataclass_fields__ if name in PLANS else {}
+        known = PLANS[name].planner.__dataclass_fields__ if name in PLANS else {}  # type: ignore[attr-defined]
         return plan(name, **{**{key: value for key, value in own.items() if key in known}, **options})
 
     def _size(self, height: int, width: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from longtake.models.hub import Offer
-from longtake.models.presets import PRESETS, Preset, preset
+from longtake.models.presets import PRESETS, Released, preset
 
 
 def inspect(path: Path, name: str | None, as_json: bool) -> int:
@@ -62,7 +62,7 @@ def announce(offer: Offer) -> None:
     Console(stderr=True, highlight=False).print(escape(_words(offer, known)), soft_wrap=True)
 
 
-def _words(offer: Offer, known: Preset | None) -> str:
+def _words(offer: Offer, known: Released | None) -> str:
     parts = known.gigabytes() if known else {}
     memory = ", ".join(f"{name} {size:.1f}" for name, size in parts.items())
     return (

@@ -14,7 +14,7 @@ from torch import nn
 from longtake.models import clip, family_of, ltx_checkpoint, wan_parts, weights
 from longtake.models.clip import ClipVision
 from longtake.models.headers import Entry, entries
-from longtake.models.presets import KINDS, Kind, Preset, fitting
+from longtake.models.presets import KINDS, Kind, Preset, Released, fitting
 from longtake.models.text import T5Encoder
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_codec import WanCodec
@@ -80,11 +80,11 @@ class Report:
         return [*told, *self.notes]
 
 
-def inspect(path: Path | str, preset: Preset | None = None) -> Report:
+def inspect(path: Path | str, preset: Released | None = None) -> Report:
     """What is at a path: folder, file of weights or .toml list. WeightsError or ModelError if it is no checkpoint at all."""
     path = Path(path)
     family = family_of(path)
-    return _wan(path, preset) if family == "wan" else _other(path, family)
+    return _wan(path, preset if isinstance(preset, Preset) else None) if family == "wan" else _other(path, family)
 
 
 # ---------------------------------------------------------------- Wan

@@ -80,11 +80,12 @@ class LTXUpsampler(nn.Module):
     def __init__(self, config: LTXUpsamplerConfig):
         super().__init__()
         self.config = config
-        width, conv = config.mid_channels, nn.Conv2d if config.dims == 2 else nn.Conv3d
+        width = config.mid_channels
+        conv: type[nn.Module] = nn.Conv2d if config.dims == 2 else nn.Conv3d
         self.initial_conv = conv(config.in_channels, width, kernel_size=3, padding=1)
         self.initial_norm = nn.GroupNorm(GROUPS, width)
         self.res_blocks = nn.ModuleList(ResBlock(width, conv) for _ in range(config.num_blocks_per_stage))
-        grow = nn.Conv3d if config.temporal_upsample else nn.Conv2d
+        grow: type[nn.Module] = nn.Conv3d if config.temporal_upsample else nn.Conv2d
         self.upsampler = nn.Sequential(grow(width, 2 ** len(config.factors) * width, kernel_size=3, padding=1))
         self.post_upsample_res_blocks = nn.ModuleList(ResBlock(width, conv) for _ in range(config.num_blocks_per_stage))
         self.final_conv = conv(width, config.in_channels, kernel_size=3, padding=1)
@@ -130,7 +131,7 @@ def shuffled(x: Tensor, factors: tuple[int, ...]) -> Tensor:
 
 def upsampled(net: LTXUpsampler, codec: LTXCodec, latents: Tensor, share: float = 1.0) -> Tensor:
     """Normalised latents (B Z F h w) at twice the size, with the statistics that they had (AdaIN by `share`)."""
-    dtype = net.final_conv.weight.dtype
+    dtype = next(net.parameters()).dtype
     raw = latents * codec.latents_std[:, None, None, None].to(latents)
     raw = raw + codec.latents_mean[:, None, None, None].to(latents)
     grown = codec.normalise(net(raw.to(dtype)).to(latents.dtype))

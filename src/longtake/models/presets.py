@@ -187,6 +187,14 @@ def preset(name: str) -> Released:
     return PRESETS[name]
 
 
+def wan(name: str) -> Preset:
+    """The same of the Wan family alone."""
+    found = preset(name)
+    if not isinstance(found, Preset):
+        raise ValueError(f"{name} is no Wan checkpoint: there are {', '.join(WAN)}")
+    return found
+
+
 def fitting(network: Mapping[str, Any], kind: Kind | None = None, brand: str = "") -> list[Preset]:
     """Presets of this network (and kind) whose names begin with `brand`. Resolutions share shapes: 540P comes first."""
     return [

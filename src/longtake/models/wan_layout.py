@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from longtake.models.headers import header
-from longtake.models.presets import KINDS, PRESETS, Kind, Preset, fitting, preset
+from longtake.models.presets import KINDS, PRESETS, Kind, Preset, fitting, wan
 from longtake.models.wan_parts import PARTS, Layout, Part, network, shape, shape_kind
 from longtake.models.weights import PICKLED, WeightsError, brief, files, read_json
 
@@ -109,7 +109,7 @@ def _listed(file: Path) -> Layout:
     parts = {part: tuple(files(file.parent / told[part])) for part in PARTS if part in told}
     tokenizer = file.parent / told["tokenizer"] if "tokenizer" in told else None
     try:
-        named = preset(told["preset"]) if "preset" in told else None
+        named = wan(told["preset"]) if "preset" in told else None
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
     if told.get("kind") not in (None, *KINDS):

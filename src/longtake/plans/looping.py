@@ -103,11 +103,12 @@ class Looping:
         """A tile that remakes the first `overlap` of its frames, or holds the first `known` of them clean."""
         table = levels[:, None].expand(-1, size).clone()
         table[:, :known] = 0
-        role: list[Role] = ["context"] * known + ["make"] * (size - known)
+        held: list[Role] = ["context"] * known
+        made: list[Role] = ["make"] * (size - known)
         fade = torch.linspace(0, 1, overlap + 1, dtype=torch.float64)[1:-1]  # the first of the overlap stays as it was
         blend = torch.cat([torch.zeros(min(1, overlap)), fade, torch.ones(size - overlap)]) if overlap else None
         window = Window(
-            frames=range(start, start + size), levels=table, role=role, blend=blend,
+            frames=range(start, start + size), levels=table, role=[*held, *made], blend=blend,
             grade=Grade(self.adain, self.adain_per) if self.adain else None, cond_noise=self.cond_noise,
         )  # fmt: skip
         copies = [Guide(Source("copy", start + i), float(i), self.strength) for i in range(overlap)]

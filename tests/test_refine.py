@@ -1,0 +1,113 @@
+"""Two passes per window: small, then large from what the upsampler makes of it; any plan, exact in length, resumed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtake.engine import Ended, Frames, Rollout
+from longtake.models import weights
+from longtake.models.ltx_checkpoint import find, open_folder
+from longtake.models.ltx_presets import LTX
+from longtake.models.ltx_upsampler import LTXUpsampler, LTXUpsamplerConfig
+from longtake.noise import Keyed, Spot
+from longtake.plan import PlanError, Window
+from longtake.plans import plan
+from longtake.refine import second, shrunk
+from longtake.script import Script
+from tests.checkpoints import random_ltx
+from tests.models.oracles import apart, rand, shuffled
+from tests.models.test_ltx_checkpoint import released
+
+FIRST, SECOND = "1,0.8,0.4", (0.7, 0.3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny checkpoint with its upsampler, run as a distilled one with other levels."""
+    folder = released(tmp_path_factory.mktemp("two") / "m")
+    net = shuffled(LTXUpsampler(LTXUpsamplerConfig(in_channels=4, mid_channels=32, num_blocks_per_stage=1)))
+    weights.save(net, net.config, folder / "latent_upsampler", kind="LTXLatentUpsamplerModel")
+    made = open_folder(folder, preset=LTX["ltx-13b-0.9.8-distilled"])
+    made.size, made.refine = (32, 32), replace(made.refine, levels=SECOND)
+    return made
+
+
+def test_the_upsampler_makes_two_passes_of_a_checkpoint_published_so(model, tmp_path):
+    assert find(model.path).upsampler == model.path / "latent_upsampler"
+    assert model.tone == 0.6 and model.unit == (16, 16) and model.sampling["levels"].startswith("1,0.9937,")
+    assert open_folder(model.path, preset=LTX["ltx-2b-0.9.6-dev"]).refine is None  # published with one pass
+    plain = open_folder(random_ltx(tmp_path / "m"))
+    assert plain.refine is None and plain.tone == 0
+
+
+def test_equals_both_passes_written_out(model, monkeypatch):
+    calls, clip = [], Script.of("a red ball", 24, 17 / 24)
+    grainy = Rollout._grainy
+    monkeypatch.setattr(Rollout, "_grainy", lambda self, made, draw: calls.append(made) or grainy(self, made, draw))
+    list(Rollout(model, clip, plan("clip", levels=FIRST), seeds=(3,)).run())
+    got = torch.stack([latent for made in calls for latent in made.values()], 2)
+
+    def noise(purpose, size):
+        spots = [Spot(purpose, frame, 0, i) for i, frame in enumerate((0, 1, 9))]
+        return Keyed((3,))(spots, (4, size, size))
+
+    session = model.session()
+    net = (session.session if hasattr(session, "session") else session).net
+    text = model.text.encode(["a red ball"])
+    with torch.inference_mode():
+        x = noise("start", 2)
+        for level, after in zip((1.0, 0.8, 0.4), (0.8, 0.4, 0.0)):
+            x = x + (after - level) * net(x, torch.tensor(level), text)
+        x = 0.3 * model.refine.upsample(x) + 0.7 * noise("lift", 4)
+        for level, after in zip(SECOND, (*SECOND[1:], 0.0)):
+            x = x + (after - level) * net(x, torch.tensor(level), text)
+    assert apart(x, got) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("relay", dict(overlap=9, window=33)),
+        ("looping", dict(tile=40, overlap=16)),
+        ("sliding", dict(overlap=9, window=33)),
+    ],
+)
+def test_any_length_and_exact_resume(model, name, options):
+    def rollout():
+        start = rand(1, 3, 1, 32, 32).tanh()
+        return Rollout(model, Script.of("a red ball", 24, 90 / 24), plan(name, levels="1,0.5", **options), start=start)
+
+    run, parts, snapshots = rollout(), [], []
+    for event in run.run():
+        if isinstance(event, Frames):
+            parts.append(event.video)
+        if isinstance(event, Ended):
+            tensors, facts = run.state()
+            snapshots.append((event.frames, {key: value.clone() for key, value in tensors.items()}, facts))
+    whole = torch.cat(parts, 2)
+    assert whole.shape == (1, 3, 90, 32, 32) and len(snapshots) > 2
+    frames, tensors, facts = snapshots[1]
+    again = rollout()
+    again.load(tensors, facts)
+    assert torch.equal(torch.cat([e.video for e in again.run() if isinstance(e, Frames)], 2), whole[:, :, frames:])
+
+
+def test_what_two_passes_cannot_do_is_said(model):
+    for name, options, words in (
+        ("endless", dict(lag=1), "windows that end clean"),
+        ("relay", dict(overlap=9, hand="latents", window=33), "use --hand pixels"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            list(Rollout(model, Script.of("a", 24, 4), plan(name, levels="1,0.7,0.3", **options)).run())
+
+
+def test_levels_of_the_second_pass():
+    levels = torch.tensor([[1.0, 0.0, 0.5], [0.6, 0.0, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    after = second(Window((0, 1, 2), levels), (0.7, 0.3))
+    assert after.levels.tolist() == [[0.7, 0.0, 0.5], [0.3, 0.0, 0.3], [0.0, 0.0, 0.0]]
+
+
+def test_small_pictures_are_means():
+    x = rand(1, 3, 2, 4, 6)
+    assert torch.allclose(shrunk(x, 2)[0, :, 1, 1, 2], x[0, :, 1, 2:4, 4:6].mean((-1, -2)))
