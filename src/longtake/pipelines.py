@@ -14,6 +14,7 @@ from longtake.engine import Frames, Rollout
 from longtake.geometry import frames_of_latents
 from longtake.models import load
 from longtake.models.base import Model, sized
+from longtake.models.cache import cached
 from longtake.pictures import Picture, pictures
 from longtake.plan import PlanError
 from longtake.plans import plan
@@ -66,6 +67,7 @@ class SkyReelsV2Pipeline:
         addnoise_condition: float = 20,
         ar_step: int = 0,
         causal_block_size: int = 1,
+        causal_attention: bool = False,
         fps: float | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -80,21 +82,29 @@ class SkyReelsV2Pipeline:
         solver: str | None = None,
         hand: Literal["pixels", "tape"] = "pixels",
         seam: Literal["old", "blend"] = "old",
+        cache: float = 0.0,
     ) -> Iterator[Tensor]:
         """Frames uint8 (T, H, W, 3) as they are made, exactly num_frames in all.
 
         prompt: one, or several that share the length evenly. base_num_frames: of a window (default: the checkpoint's).
         overlap_history: frames a window knows of the one before. addnoise_condition: noise on them, in thousandths.
         ar_step, causal_block_size: calls between the starts of two blocks, and latent frames in a block.
-        image, last_image: the first and the last frame. video: frames uint8 (T, H, W, 3) that this one goes on from;
-        its last overlap_history frames are told, and only new frames come out.
+        causal_attention: ask for block-causal attention; weights that were trained for it always have it, others are
+        refused. image, last_image: the first and the last frame.
+        video: frames uint8 (T, H, W, 3) that this one goes on from; its last overlap_history frames are told, and only new frames come out.
         hand: windows are told of re-encoded pixels, as in the authors' code, or keep the latents, as in diffusers.
-        seam: where windows meet, a cut after the overlap or a cross-fade over it.
+        seam: where windows meet, a cut after the overlap or a cross-fade over it. cache: the threshold of step caching
+        (see `longtake.models.cache`), 0 for none.
         Errors: PlanError names the nearest settings that work.
         """
         own_height, own_width = self.model.size
         size = own_height if height is None else height, own_width if width is None else width
-        model = sized(self.model, size)
+        model = cached(sized(self.model, size), cache)
+        if causal_attention and not model.limits.causal:
+            raise PlanError(
+                "causal_attention: this checkpoint attends both ways, as all released SkyReels-V2 weights do, and a mask "
+                "that it was not trained for spoils its video: leave it out; causal_block_size and ar_step work without"
+            )
         start, extend = self._start(image, video, overlap_history, size)
         options = dict(
             window=self._base() if base_num_frames is None else base_num_frames, overlap=overlap_history, context=addnoise_condition / 1000,

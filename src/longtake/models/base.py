@@ -49,10 +49,13 @@ class Past:
     """What is known before a window: clean latents of frames in view, {frame: (B, C, H, W)}.
 
     frames: the output frames (B 3 T H W) in [-1, 1] with which the take began, where they were given as pixels.
+    anchor: the first latent (B C h w) of the shot. image: its first frame (B 3 1 H W), for a model told of pixels.
     """
 
     known: Mapping[int, Tensor]
     frames: Tensor | None = None
+    anchor: Tensor | None = None
+    image: Tensor | None = None
 
 
 class Session(Protocol):
@@ -143,10 +146,10 @@ class Model:
     defaults of the checkpoint; sampling holds the options (steps, shift, grid) that suit it under any plan.
     digest identifies the weights. vocabulary says what a closed-vocabulary model understands. rates: the frame rates
     that it can make (empty: any). tokens: of one latent frame, as the network counts them (0: not counted).
+    unit: output pixels of which height and width are multiples (0: those of a latent pixel).
     decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
     solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name. source: the name
     under which `load` finds it again, where the path alone does not say it.
-    unit: output pixels of which height and width are multiples (0: those of a latent pixel).
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
     guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
@@ -171,10 +174,10 @@ class Model:
     vocabulary: str = ""
     rates: tuple[float, ...] = ()
     tokens: int = 0
+    unit: tuple[int, int] = (0, 0)
     decode_noise: float = 0.0
     device: str = "cpu"
     solver: str = "euler"
-    unit: tuple[int, int] = (0, 0)
     builtin: bool = False
     source: str = ""
     adapter: Adapter | None = None
@@ -193,4 +196,4 @@ def sized(model: Model, size: tuple[int, int]) -> Model:
         near = " x ".join(str(max(unit, round(side / unit) * unit)) for side, unit in zip(size, units))
         raise PlanError(f"{size[0]} x {size[1]} pixels are not whole latents of {units[0]} x {units[1]}: use {near}")
     before, now = (math.prod(side // unit for side, unit in zip(s, units)) for s in (model.size, size))
-    return replace(model, size=size, tokens=model.tokens * now // before)
+    return replace(model, size=size, tokens=model.tokens * now // before if before else now)
