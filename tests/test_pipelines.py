@@ -6,7 +6,6 @@ import torch
 from longtake import SkyReelsV2Pipeline, pipelines
 from longtake.models import load
 from longtake.models.presets import PRESETS
-from longtake.plan import PlanError
 from tests.checkpoints import random_wan
 
 
@@ -20,7 +19,7 @@ SHORT = dict(base_num_frames=33, overlap_history=5, steps=2, seed=4)
 
 def test_the_requested_call_runs_as_written(tmp_path, monkeypatch):
     """250 frames of 544 x 960 in blocks of 4, from a checkpoint whose codec and patches are coarse enough for a test."""
-    coarse = dict(patch_size=8, in_channels=192, out_channels=192)
+    coarse = dict(base_dim=2, dim_mult=(1, 1, 1), patch_size=8, in_channels=192, out_channels=192)
     folder = random_wan(tmp_path / "m", view=25, net=dict(patch_size=(1, 17, 30), num_layers=1), codec=coarse)
     asked = []
     monkeypatch.setattr(pipelines, "load", lambda name, **options: asked.append(name) or load(folder))
@@ -126,8 +125,12 @@ def test_what_cannot_be_done_is_refused(tiny):
         (dict(base_num_frames=41), "use at most 33"),
         (dict(height=18), "use 16 x 16"),
         (dict(video=torch.zeros(2, 16, 16, 3, dtype=torch.uint8)), "fewer than the overlap_history"),
-        (dict(image="nowhere.png"), "no picture that can be read"),
+        (dict(image="nowhere.png"), "there is no picture nowhere.png"),
+        (dict(fps=0), "--fps must be a positive number"),
+        (dict(height=0), "use 8 x 16"),
+        (dict(base_num_frames=0), "a window of 0 frames"),
+        (dict(solver="heun"), "--solver is one of"),
     ):
-        with pytest.raises(PlanError) as error:
+        with pytest.raises(ValueError) as error:
             tiny("a red ball", **{**SHORT, "num_frames": 60, **options})
         assert message in str(error.value)

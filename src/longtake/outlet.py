@@ -26,8 +26,11 @@ class Frames:
 
 
 def to_uint8(video: Tensor) -> Tensor:
-    """[-1, 1] to 0..255, rounded to nearest."""
-    return ((video.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+    """[-1, 1] to 0..255, rounded to nearest; frame by frame, so that no second video of floats is made."""
+    whole = torch.empty(video.shape, dtype=torch.uint8, device=video.device)
+    for frame, into in zip(video.unbind(2), whole.unbind(2)):
+        into.copy_((frame.float() + 1).mul_(127.5).round_().clamp_(0, 255))
+    return whole
 
 
 @dataclass
@@ -56,8 +59,10 @@ class Outlet:
             return
         first, self.at = self.at, self.at + video.shape[2]
         if self.tail_length:
-            joined = video if self.tail is None else torch.cat([self.tail, video], 2)
-            self.tail = joined[:, :, -self.tail_length :].clone()
+            missing = self.tail_length - video.shape[2]
+            old = None if self.tail is None or missing <= 0 else self.tail[:, :, -missing:]
+            new = video[:, :, -self.tail_length :]
+            self.tail = new.clone() if old is None else torch.cat([old, new], 2)
         if self.hold_from is not None and self.at > self.hold_from:
             keep = video[:, :, max(0, self.hold_from - first) :]
             self.held = keep.clone() if self.held is None else torch.cat([self.held, keep], 2)
@@ -66,6 +71,13 @@ class Outlet:
             part = video[:, :, self.shown - first : stop - first]
             yield Frames(self.shown, self._faded(part))
             self.shown = stop
+
+    def release(self) -> Iterator[Frames]:
+        """Show what was held back for a take that will not come."""
+        held, self.held, self.hold_from = self.held, None, None
+        if held is not None:
+            yield Frames(self.shown, held)
+            self.shown += held.shape[2]
 
     def _faded(self, part: Tensor) -> Tensor:
         """Cross-fade from the old seam to its new version, linearly over the seam."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -238,11 +238,11 @@ class WanCodec(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents (B Z F h w) -> frames (B 3 T H W), unclamped, by the steps of the streaming decoder."""
-        return torch.cat(list(self._frames(latents, self.carry())), 2)
+        return self._joined(self._frames(latents, self.carry()))
 
     def decode_whole(self, latents: Tensor) -> Tensor:
         """`decode`, but of the whole clip at once; for training."""
-        return self._decode(latents, None)
+        return self._joined([self._decode(latents, None)])
 
     def carry(self) -> Carry:
         """A new stream. Convolutions are folded where that is faster, unless `folds` says whether they are."""
@@ -257,6 +257,7 @@ class WanCodec(nn.Module):
         return (mean - per_channel(mean, self.config.latents_mean)) / per_channel(mean, self.config.latents_std)
 
     def _decode(self, latents: Tensor, carry: Carry | None) -> Tensor:
+        """Latents (B Z F h w) -> frames as `_unpatch` gives them."""
         latents = wide(latents)
         z = latents * per_channel(latents, self.config.latents_std) + per_channel(latents, self.config.latents_mean)
         x = self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype).permute(0, 2, 3, 4, 1))
@@ -276,10 +277,13 @@ class WanCodec(nn.Module):
         return x.permute(0, 2, 3, 5, 1, 6, 4).flatten(4)
 
     def _unpatch(self, x: Tensor) -> Tensor:
-        """Undo `_patch`."""
+        """Undo `_patch`, but for joining rows and columns: a view (B 3 T h row w column)."""
         p = self.config.patch_size or 1
-        x = wide(x).unflatten(4, (-1, p, p))  # B T h w 3 column row
-        return x.permute(0, 4, 1, 2, 6, 3, 5).flatten(5).flatten(3, 4)
+        return wide(x).unflatten(4, (-1, p, p)).permute(0, 4, 1, 2, 6, 3, 5)
+
+    def _joined(self, parts: Iterable[Tensor]) -> Tensor:
+        """Parts of a video (B 3 T h row w column) as frames (B 3 T H W); every pixel is copied once."""
+        return torch.cat(list(parts), 2).flatten(5).flatten(3, 4)
 
     def _check(self, frames: Tensor) -> None:
         count, height, width = frames.shape[2:]
@@ -302,7 +306,7 @@ class WanDecoder:
     @torch.no_grad()
     def push(self, latents: Tensor) -> Tensor:
         """Latents (B Z F h w), in order -> frames (B 3 T H W), unclamped: one of latent 0, `stride` of every other."""
-        frames = torch.cat(list(self._codec._frames(latents, self._carry)), 2)
+        frames = self._codec._joined(self._codec._frames(latents, self._carry))
         self._none = frames[:, :, :0].clone()
         return frames
 
