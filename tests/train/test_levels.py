@@ -1,5 +1,8 @@
 """The noise levels of training: shares, spreads and shapes of the four patterns."""
 
+import math
+from itertools import combinations_with_replacement, product
+
 import pytest
 import torch
 
@@ -8,12 +11,15 @@ from longtake.train.levels import (
     HISTORY,
     TOUCH,
     Mixture,
+    block_staircase,
     draw_history,
     draw_levels,
     equal_levels,
+    fopp_levels,
+    fopp_steps,
     history_levels,
     independent_levels,
-    patterns,
+    logit_normal,
     spread,
     stagger_levels,
 )
@@ -44,12 +50,12 @@ def test_spread_puts_one_number_in_each_part(rng):
 
 
 def test_patterns_have_their_shares(rng):
-    counts = torch.bincount(patterns(rng, COUNT, Mixture(0.45, 0.35)), minlength=4) / COUNT
-    assert torch.allclose(counts, torch.tensor([0.45, 0.35, 0.1, 0.1]), atol=0.002)
+    counts = torch.bincount(Mixture().patterns(rng, COUNT), minlength=5) / COUNT
+    assert torch.allclose(counts, torch.tensor([0.45, 0.35, 0.1, 0.1, 0.0]), atol=0.002)
 
 
 def test_shares_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="add up to 1"):
         Mixture(0.8, 0.3)
 
 
@@ -105,3 +111,84 @@ def test_levels_are_a_function_of_the_generator():
     draws = [independent_levels(torch.Generator().manual_seed(s), 3, 5, 2.0) for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
     assert shifted(torch.tensor(0.5), 3.0) == 0.75
+
+
+# ---------------------------------------------------------------- against the exact distributions
+def chi_square(counts, shares):
+    """Pearson's statistic of counts against the shares that they should have."""
+    expected = shares * counts.sum()
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def fopp_shares(frames, steps):
+    """{sequence: probability} of FoPP, by listing: every frame and step is drawn evenly, then any sequence with it."""
+    every = list(combinations_with_replacement(range(1, steps + 1), frames))
+    shares = dict.fromkeys(every, 0.0)
+    for place, step in product(range(frames), range(1, steps + 1)):
+        fits = [one for one in every if one[place] == step]
+        for one in fits:
+            shares[one] += 1 / (frames * steps * len(fits))
+    return shares
+
+
+@pytest.mark.parametrize(("frames", "steps", "most"), [(3, 3, 27.9), (4, 3, 36.1), (2, 5, 36.1), (1, 6, 20.5)])
+def test_fopp_is_exactly_what_listing_all_sequences_gives(rng, frames, steps, most):
+    """most: what chi-square exceeds once in a thousand times with as many sequences."""
+    shares = fopp_shares(frames, steps)
+    assert sum(shares.values()) == pytest.approx(1)
+    drawn = fopp_steps(rng, 20000, frames, steps).tolist()
+    counts = torch.tensor([sum(one == list(wanted) for one in drawn) for wanted in shares], dtype=torch.float64)
+    assert counts.sum() == 20000
+    assert chi_square(counts, torch.tensor(list(shares.values()), dtype=torch.float64)) < most
+
+
+def test_fopp_tables_are_those_of_the_recursion():
+    """ds[i, j] = ds[i, j + 1] + ds[i + 1, j], ds[F, j] = ds[i, T] = 1: ways to go on; de is the same towards the start."""
+    frames, steps = 4, 5
+    ways = torch.ones(frames + 1, steps + 1)
+    for i, j in product(range(2, frames + 1), range(2, steps + 1)):
+        ways[i, j] = ways[i, j - 1] + ways[i - 1, j]
+    for i, j in product(range(1, frames + 1), range(1, steps + 1)):
+        assert ways[i, j] == math.comb(i + j - 2, i - 1)
+        assert ways[i, 1 : j + 1].sum() == math.comb(i + j - 1, i)
+
+
+def test_fopp_of_long_videos_rises_and_is_never_equal(rng):
+    levels = fopp_levels(rng, 2000, 25, 1.0)
+    assert (levels.diff(dim=1) >= 0).all() and levels.min() > 0 and levels.max() <= 1
+    assert not (levels == levels[:, :1]).all(1).any()
+    means = levels.mean(0)
+    assert (means[[0, 12, 24]] - torch.tensor([0.074, 0.503, 0.928])).abs().max() < 0.02  # skyreels-v2, observed
+
+
+def test_the_default_mixture_draws_equal_levels_and_clean_history(rng):
+    mixture = Mixture()
+    pattern = mixture.patterns(rng, 2000)
+    level = draw_levels(rng, pattern, draw_history(rng, 2000, 25), 25, mixture.shift)
+    equal = (level == level[:, :1]).all(1).float().mean()
+    behind = ((level[:, :1] <= TOUCH) & (level[:, 9:] == level[:, -1:]).all(1, keepdim=True)).float().mean()
+    assert equal == pytest.approx(0.35, abs=0.01) and behind > 0.42
+
+
+def test_logit_normal_levels_are_normal_in_their_logit(rng):
+    level = logit_normal(rng, COUNT, 0.5, 0.8, 3.0).double()
+    logit = torch.logit(unshifted(level))
+    assert_uniform(torch.special.ndtr((logit - 0.5) / 0.8))
+
+
+def test_a_block_staircase_is_a_plan_at_a_random_call(rng):
+    """Shares of clean, moving and untouched blocks, counted over all lags; a moving one is anywhere on its way."""
+    blocks, steps, count = 4, 12, 20000
+    level = block_staircase(rng, count, blocks, 3.0, steps)
+    lags = torch.arange(1, steps + 1, dtype=torch.float64)
+    calls = steps + lags * (blocks - 1)
+    for b in range(blocks):
+        untouched, clean = (lags * b / calls).mean(), (lags * (blocks - 1 - b) / calls).mean()
+        shares = torch.stack([untouched, clean, 1 - untouched - clean])
+        mine = torch.stack([level[:, b] == 1, level[:, b] == 0, (level[:, b] > 0) & (level[:, b] < 1)]).sum(1).double()
+        wanted = shares > 0
+        assert mine[~wanted].sum() <= 2
+        assert chi_square(mine[wanted], shares[wanted]) < 13.8
+        moving = level[:, b][(level[:, b] > 0) & (level[:, b] < 1)]
+        assert_uniform(unshifted(moving))
+    assert (level.diff(dim=1) >= 0).all()

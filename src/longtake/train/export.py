@@ -15,26 +15,30 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.models import wan_codec, weights
+from longtake.models.presets import Kind
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
+from longtake.train.checkpoint import newest_checkpoint, whole_file, write_json
+from longtake.train.config import read_table
 from longtake.train.data import clips_folder, count_clips
-from longtake.train.loop import newest_checkpoint, write_json
 from longtake.train.start import network_of
 from longtake.world import FPS, SIDE, describe_vocabulary
 
 LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
+PIPELINES = {"df": "SkyReelsV2DiffusionForcingPipeline", "t2v": "WanPipeline", "i2v": "WanImageToVideoPipeline"}
+TRANSFORMERS = {"df": "SkyReelsV2Transformer3DModel", "t2v": "WanTransformer3DModel", "i2v": "WanTransformer3DModel"}
 
 
 @dataclass(frozen=True)
 class Card:
     """What longtake.json says: the name of the model, and the settings that suit it.
 
-    kind: "df" (known frames in place) or "i2v" (told beside x). options: of the plan, besides steps and shift. what: the
-    model in a few words, for lists.
+    kind: "df" (diffusion forcing: known frames in place), "t2v" (single clips) or "i2v" (told beside x). options: of the
+    plan, besides steps and shift. what: the model in a few words, for lists.
     """
 
     name: str = "pocket"
-    kind: str = "df"
+    kind: Kind = "df"
     plan: str = "sliding"
     guidance: float = 3.5
     steps: int = 12
@@ -79,6 +83,11 @@ class Card:
         }
 
 
+def card_of(default: Card, changes: Mapping[str, Any], name: str) -> Card:
+    """A card with what the table `name` of a config says of it."""
+    return read_table(Card, {**asdict(default), **changes}, name)
+
+
 def export(
     run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), dtype: torch.dtype = torch.bfloat16
 ) -> Path:
@@ -89,7 +98,7 @@ def export(
     """
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    view = _write_transformer(run, draft / "transformer", dtype)
+    view = _write_transformer(run, draft / "transformer", TRANSFORMERS[card.kind], dtype)
     _write_codec(codec, draft / "vae", dtype)
     _write_text(text, draft, dtype)
     (draft / "scheduler").mkdir()
@@ -107,14 +116,14 @@ def told_of(run: Path) -> dict[str, Any]:
     return next((table for name, table in tables.items() if name != "loop"), {})
 
 
-def _write_transformer(run: Path, folder: Path, dtype: torch.dtype) -> int:
+def _write_transformer(run: Path, folder: Path, kind: str, dtype: torch.dtype) -> int:
     """Save the network; the number of latent frames that it sees at once."""
     newest = newest_checkpoint(run)
     if newest is None:
         raise FileNotFoundError(f"{run} holds no checkpoint: train longer, or give another folder")
     config = network_of(run)
-    net = weights.load(WanTransformer, config, newest / "ema.safetensors")
-    weights.save(net, config, folder, kind="SkyReelsV2Transformer3DModel", dtype=dtype)
+    net = weights.load(WanTransformer, config, whole_file(newest, "ema"))
+    weights.save(net, config, folder, kind=kind, dtype=dtype)
     return config.view
 
 
@@ -132,14 +141,14 @@ def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
     save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
 
 
-def _index(kind: str) -> dict[str, Any]:
+def _index(kind: Kind) -> dict[str, Any]:
     """model_index.json of a diffusers pipeline of these parts."""
     return {
-        "_class_name": "WanImageToVideoPipeline" if kind == "i2v" else "SkyReelsV2DiffusionForcingPipeline",
+        "_class_name": PIPELINES[kind],
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["tokenizers", "Tokenizer"],
-        "transformer": ["diffusers", "SkyReelsV2Transformer3DModel"],
+        "transformer": ["diffusers", TRANSFORMERS[kind]],
         "vae": ["diffusers", "AutoencoderKLWan"],
     }
 

@@ -5,7 +5,9 @@ Pure functions of a generator. B videos, F latent frames; a level is sigma in [0
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -17,17 +19,45 @@ HISTORY_WEIGHTS = (0.1, 0.15, 0.15, 0.4, 0.2)
 TOUCH = 0.02  # the light noise that some plans put on history against drift
 
 
+class Pattern(IntEnum):
+    """How the levels of a window hang together."""
+
+    HISTORY = 0  # clean or lightly touched history, one level behind it
+    EQUAL = 1  # one level for all frames
+    STAGGER = 2  # levels that rise along time in a straight line
+    INDEPENDENT = 3  # every frame its own
+    FOPP = 4  # any that never fall along time, see fopp_levels
+
+
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the three patterns of diffusion forcing; what is left over is split between stagger and independent."""
+    """Shares of the patterns of diffusion forcing (they add up to 1), and the shift of all levels.
+
+    FoPP alone as good as never draws equal levels, nor history with equal levels behind it, which is what synchronous
+    plans show the network: what serves them is in the mixture for that.
+    """
 
     history: float = 0.45
     equal: float = 0.35
+    stagger: float = 0.1
+    independent: float = 0.1
+    fopp: float = 0.0
     shift: float = 3.0
 
     def __post_init__(self) -> None:
-        if min(self.history, self.equal) < 0 or self.history + self.equal > 1 + 1e-9:
-            raise ValueError(f"shares {self.history} + {self.equal} must lie between 0 and 1")
+        if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
+            told = ", ".join(f"{pattern.name.lower()} {share:g}" for pattern, share in zip(Pattern, self.shares))
+            raise ValueError(f"shares of patterns are none below 0 and add up to 1, unlike {told}")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """In the order of `Pattern`."""
+        return (self.history, self.equal, self.stagger, self.independent, self.fopp)
+
+    def patterns(self, rng: torch.Generator, count: int) -> Tensor:
+        """Which `Pattern` each video follows (B,): shares met as nearly as whole videos allow."""
+        edges = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)[:-1].float()
+        return torch.bucketize(spread(rng, count), edges, right=True)
 
 
 def spread(rng: torch.Generator, count: int) -> Tensor:
@@ -68,17 +98,54 @@ def independent_levels(rng: torch.Generator, count: int, frames: int, shift: flo
     return shifted(torch.rand(count, frames, generator=rng), shift)
 
 
-def patterns(rng: torch.Generator, count: int, mixture: Mixture) -> Tensor:
-    """Which pattern each video follows (B,): 0 history, 1 equal, 2 stagger, 3 independent; shares met as nearly as
-    whole videos allow."""
-    u = spread(rng, count)
-    rest = (1 - mixture.history - mixture.equal) / 2
-    edges = torch.tensor([mixture.history, mixture.history + mixture.equal, 1 - rest])
-    return torch.bucketize(u, edges, right=True)
+def shifted_levels(rng: torch.Generator, count: int, shift: float) -> Tensor:
+    """Levels (B,) drawn evenly, then shifted."""
+    return shifted(spread(rng, count), shift)
+
+
+def logit_normal(rng: torch.Generator, count: int, mean: float, deviation: float, shift: float) -> Tensor:
+    """Levels (B,) whose log(s / (1 - s)) is normal before they are shifted (Esser et al. 2024, eq. 19)."""
+    normal = torch.special.ndtri(spread(rng, count).double().clamp(1e-7, 1 - 1e-7))
+    return shifted(torch.sigmoid(mean + deviation * normal), shift).float()
+
+
+def fopp_steps(rng: torch.Generator, count: int, frames: int, steps: int) -> Tensor:
+    """FoPP (SkyReels-V2, AR-Diffusion): steps 1..T that never fall along time (B, F), int64.
+
+    A frame and its step are drawn evenly; given them, all sequences are equally likely. The number of ways to go on
+    gives each next step its exact weight: before frame i, step k has C(i + k - 2, i - 1) of them, and the weights of
+    1..k add up to C(i + k - 1, i), so a step is found by its share of that sum. Logarithms keep large numbers exact
+    enough for any length.
+    """
+    anchor = torch.randint(1, frames + 1, (count,), generator=rng)
+    draws = torch.rand(count, frames, generator=rng, dtype=torch.float64)
+    found = torch.zeros(count, frames, dtype=torch.long)
+    first = torch.randint(1, steps + 1, (count,), generator=rng)
+    found[torch.arange(count), anchor - 1] = first
+    for place in range(frames - 1, 0, -1):  # towards the start: frame `place`, at most the step of the next one
+        at = place < anchor
+        found[at, place - 1] = _below(place, found[at, place], draws[at, place - 1], steps)
+    for place in range(2, frames + 1):  # towards the end, which is the same seen from the other side
+        at = place > anchor
+        ahead = steps + 1 - found[at, place - 2]
+        found[at, place - 1] = steps + 1 - _below(frames + 1 - place, ahead, draws[at, place - 1], steps)
+    return found
+
+
+def _below(place: int, most: Tensor, draw: Tensor, steps: int) -> Tensor:
+    """Steps of the frame with `place` - 1 frames before it, none above `most`, each as likely as its ways to go on."""
+    k = torch.arange(1, steps + 1, dtype=torch.float64)
+    ways = torch.lgamma(place + k) - torch.lgamma(k) - math.lgamma(place + 1)  # log C(place + k - 1, place)
+    return torch.minimum(torch.searchsorted(ways, draw.log() + ways[most - 1], right=False) + 1, most)
+
+
+def fopp_levels(rng: torch.Generator, count: int, frames: int, shift: float, steps: int = 1000) -> Tensor:
+    """Levels (B, F) of FoPP: step t of T is t / T before the shift."""
+    return shifted(fopp_steps(rng, count, frames, steps).float() / steps, shift)
 
 
 def draw_levels(rng: torch.Generator, pattern: Tensor, history: Tensor, frames: int, shift: float) -> Tensor:
-    """Levels (B, F) of videos that follow the given patterns; history (B,) is used by pattern 0 only."""
+    """Levels (B, F) of videos that follow the given patterns (B,); history (B,) is used by the first of them only."""
     count = len(pattern)
     kinds = torch.stack(
         (
@@ -86,6 +153,7 @@ def draw_levels(rng: torch.Generator, pattern: Tensor, history: Tensor, frames: 
             equal_levels(rng, count, frames, shift),
             stagger_levels(rng, count, frames, shift),
             independent_levels(rng, count, frames, shift),
+            fopp_levels(rng, count, frames, shift),
         )
     )
     return kinds[pattern, torch.arange(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from longtake.models import builtin, wan, weights
 from longtake.models.wan import UNUSED, WanConfig, WanTransformer, initialise
-from longtake.train.loop import newest_checkpoint, write_json
+from longtake.train.checkpoint import newest_checkpoint, whole_file, write_json
+from longtake.train.config import read_table
 
 FREE = ("causal", "block", "view")  # settings that change no tensor
 SHAPE = "network.json"  # in a run's folder: the whole config of its network
@@ -66,12 +67,9 @@ def widened(weight: Tensor, channels: int) -> Tensor:
 
 
 def _configured(settings: Mapping[str, Any]) -> WanConfig:
-    known = [field.name for field in fields(WanConfig)]
-    if strange := [key for key in settings if key not in known]:
-        raise ValueError(f"a network has no setting {strange[0]!r}: there are {', '.join(known)}")
     if not settings:
         raise ValueError("say what network to train: a table `network`, or `init`, a model to start from")
-    return WanConfig(**settings)
+    return read_table(WanConfig, settings, "network")
 
 
 def _changed(start: Origin, changes: Mapping[str, Any]) -> WanConfig:
@@ -94,7 +92,7 @@ def origin(init: str) -> Origin:
     if (folder / "transformer").is_dir():
         return _of_transformer(init, folder / "transformer", folder)
     if (newest := newest_checkpoint(folder)) is not None:
-        tensors = weights.read(newest / "ema.safetensors")
+        tensors = weights.read(whole_file(newest, "ema"))
         return Origin(init, network_of(folder), tensors, folder / "model" if (folder / "model").is_dir() else None)
     if (folder / "config.json").exists() and list(folder.glob("*.safetensors*")):
         return _of_transformer(init, folder, None)

@@ -13,11 +13,6 @@ from longtake.models.layers import runs
 from longtake.models.wan_block import Span
 
 
-def blocks_of(frames: int, block: int) -> list[int]:
-    """The block of each frame (F,), counted from the first: blocks of `block` frames, the last one perhaps shorter."""
-    return [frame // block for frame in range(frames)]
-
-
 def banded(blocks: Sequence[int], view: int) -> list[Span]:
     """Every block attends to itself and to what fits in a view of `view` frames with it: as with stored keys and
     values, of which the oldest are forgotten. Spans in frames."""

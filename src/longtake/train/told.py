@@ -22,8 +22,8 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.models.wan_image import followed_by_grey, known, masked
+from longtake.train.checkpoint import write_json
 from longtake.train.data import SHARD, SHARDS, Encode, Source
-from longtake.train.loop import write_json
 from longtake.world import Clip, render
 
 TAIL = 13  # latents after the known ones that are encoded; those behind differ by less than 1e-4

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from longtake.eval.sheet import save_sheet
 from longtake.models import wan_codec
 from longtake.models.base import Model
 from longtake.models.text import WordText
+from longtake.models.wan import WanTransformer
+from longtake.models.wan_checkpoint import CONTEXT
 from longtake.models.wan_image import Teller
 from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
@@ -27,11 +29,11 @@ from longtake.script import Script
 from longtake.settings import Settings
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
-from longtake.train.loop import ranks
+from longtake.train.ranks import ranks
+from longtake.train.sample import Sample, Told, velocity
+from longtake.train.shards import Loss
 from longtake.train.start import keep_shape, network
 from longtake.world import FPS, SIDE, caption
-
-Told = Sequence[tuple[int, str]]  # captions of one video, and the latent from which on each holds
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,12 @@ class Video:
         if not ranks()[0]:
             keep_shape(out, self.module.config)
 
+    def draws(self, frames: int, cost: int | None = None) -> int:
+        """Videos in a step, if each takes `frames` latents (or costs as much as `cost`)."""
+        if frames > self.data.latents.shape[2]:
+            raise ValueError(f"clips have {self.data.latents.shape[2]} latents, but lengths ask for {frames}")
+        return max(1, self.config.frames // (cost or frames))
+
     def captions(self, number: int, start: int, frames: int, chance: random.Random) -> Told:
         """Captions of a window of a clip: each tells the facts of the frames from its latent on."""
         if chance.random() < self.config.drop:
@@ -106,20 +114,19 @@ class Video:
         changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
         return [(f, caption(facts[f], chance)) for f in changes]
 
-    def told(self, videos: Sequence[Told], frames: int) -> dict[str, Any]:
-        """Arguments `text` and `scene` of the network: what each frame of each video is told."""
-        edges = sorted({f for told in videos for f, _ in told})
-        scene = [sum(edge <= f for edge in edges) - 1 for f in range(frames)]
-        texts = [[next(words for f, words in reversed(told) if f <= edge) for told in videos] for edge in edges]
-        return {"text": [self.module.text_memory(self.text.encode(words)) for words in texts], "scene": scene}
+    def velocity(self, sample: Sample, net: WanTransformer | None = None) -> Tensor:
+        """The velocity (B C F h w) of a sample by the network in training, or by another one."""
+        return velocity(net or self.module, sample, self.text.encode)
 
-    def error(self, velocity: Tensor, target: Tensor, sprite: Tensor, level: Tensor) -> Tensor:
-        """Mean square of the velocity error over frames that are to be made, with more weight on the sprite.
+    def loss(self, sample: Sample, target: Tensor | None = None) -> Loss:
+        """Square of the velocity error over frames that are to be made, with more weight on the sprite.
 
-        velocity, target (B C F h w); sprite (B F h w), its share of each latent pixel; level (B F).
+        target (B C F h w): what the velocity should be, if not noise - video.
         """
-        weight = (1 + self.config.sprite * sprite) * (level > 0.05)[:, :, None, None]
-        return ((velocity - target).pow(2).mean(1) * weight).sum() / weight.sum().clamp_min(1e-6)
+        target = sample.target if target is None else target
+        error = (self.velocity(sample) - target).pow(2).mean(1)
+        weight = (1 + self.config.sprite * sample.sprite) * (sample.level > 0.05)[:, :, None, None]
+        return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
 
     # ------------------------------------------------------------ what comes of it
     def check(self, step: int, out: Path) -> dict[str, float]:
@@ -141,14 +148,49 @@ class Video:
         """The network as it is now, as a model."""
         assert self.codec_folder is not None
         codec, config = wan_codec.load(self.codec_folder, torch.float32), self.module.config
-        beside = self.card.kind == "i2v"
-        limits = Limits(config.view, config.block, not beside, "beside" if beside else "in place", causal=config.causal)
+        kind = self.card.kind
+        limits = Limits(config.view, config.block, kind == "df", CONTEXT[kind], causal=config.causal)
         return Model(
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=FPS,
-            session=lambda: WanSession(self.module, tell=Teller(codec) if beside else None), size=(SIDE, SIDE),
+            session=lambda: WanSession(self.module, tell=Teller(codec) if kind == "i2v" else None), size=(SIDE, SIDE),
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
             sampling=self.card.sampling(),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VideoRecipe:
+    """A `Recipe`: the samples that `draw` makes of a step and its chance, and the loss of them."""
+
+    video: Video
+    draw: Callable[[int, torch.Generator], Sample]
+
+    @property
+    def module(self) -> WanTransformer:
+        """See `Recipe`."""
+        return self.video.module
+
+    def loss(self, step: int, rng: torch.Generator) -> Loss:
+        """See `Recipe`."""
+        return self.video.loss(self.draw(step, rng))
+
+    def dataset(self) -> dict[str, Any]:
+        """See `HasData`."""
+        return {**asdict(self.video.data.source), "clips": len(self.video.data)}
+
+    def describe(self, step: int, rng: torch.Generator) -> str:
+        """See `DescribesBatch`."""
+        sample = self.draw(step, rng)
+        told = (" then ".join(repr(words) for _, words in captions) for captions in sample.told)
+        return f"{sample.frames} latents each; {'; '.join(told)}"
+
+    def check(self, step: int, out: Path) -> dict[str, float]:
+        """See `Recipe`."""
+        return self.video.check(step, out)
+
+    def finish(self, out: Path) -> None:
+        """See `Recipe`."""
+        self.video.finish(out)
 
 
 def sampled(model: Model, prompt: Prompt) -> Tensor:

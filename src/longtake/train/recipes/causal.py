@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from longtake.noise import mix
-from longtake.train.export import Card
+from longtake.train.config import read_table
+from longtake.train.export import Card, card_of
+from longtake.train.history import OwnHistory
 from longtake.train.levels import block_staircase, equal_levels, independent_levels
-from longtake.train.teacher import banded, blocks_of, teacher_spans
-from longtake.train.video import Told, Video, VideoConfig
+from longtake.train.sample import Sample, blocks_of
+from longtake.train.video import Video, VideoConfig, VideoRecipe
 
 CARD = Card(name="pocket-causal", plan="blocks", options={})
 
@@ -28,11 +28,13 @@ CARD = Card(name="pocket-causal", plan="blocks", options={})
 @dataclass(frozen=True)
 class CausalConfig(VideoConfig):
     """teacher, staircase: shares of the steps; the rest has one level for all frames. inside: share of windows that
-    begin inside a clip, the others begin with it, as every video does."""
+    begin inside a clip, the others begin with it, as every video does. own: of the steps of teacher forcing, see
+    `history.OwnHistory`."""
 
     teacher: float = 0.6
     staircase: float = 0.3
     inside: float = 0.3
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,89 +42,53 @@ class CausalConfig(VideoConfig):
             raise ValueError(f"shares {self.teacher} + {self.staircase} must lie between 0 and 1")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Windows of video (B C F h w), their sprite (B F h w) and captions."""
+class Causal:
+    """Draws what a block-causal network learns from."""
 
-    video: Tensor
-    sprite: Tensor
-    told: list[Told]
-
-
-class CausalRecipe:
-    """Velocity matching block by block."""
-
-    def __init__(self, config: Mapping[str, Any], out: Path):
-        self.config = CausalConfig(**config)
-        self.video = Video(self.config, out, replace(CARD, **self.config.card))
-        self.net = self.video.module
+    def __init__(self, config: CausalConfig, video: Video):
+        self.config, self.video, self.net = config, video, video.module
+        self.own = read_table(OwnHistory, config.own, "causal.own")
         if not self.net.config.causal:
             raise ValueError("the network sees all frames at once: set causal = true (and block) in its table")
 
-    @property
-    def module(self) -> nn.Module:
-        """See `Recipe`."""
-        return self.net
-
-    def loss(self, step: int, rng: torch.Generator) -> Tensor:
-        """Weighted mean square of the velocity error of noisy frames."""
+    def __call__(self, step: int, rng: torch.Generator) -> Sample:
+        """The sample of a step."""
         frames, draw = self.config.length(step, rng), float(torch.rand((), generator=rng))
-        teacher = draw < self.config.teacher
-        batch = self.batch(frames, 2 * frames if teacher else frames, rng)
-        if teacher:
-            return self.teacher_loss(batch, rng)
-        return self.plain_loss(batch, rng, draw < self.config.teacher + self.config.staircase)
+        if draw < self.config.teacher:
+            return self.teacher(self.windows(frames, 2 * frames, rng), rng)
+        windows = self.windows(frames, frames, rng)
+        count, blocks = len(windows.video), blocks_of(self.net, frames) or []
+        if draw < self.config.teacher + self.config.staircase:
+            return replace(windows, level=block_staircase(rng, count, blocks[-1] + 1, self.config.shift)[:, blocks])
+        return replace(windows, level=equal_levels(rng, count, frames, self.config.shift))
 
-    def teacher_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Every block at a level of its own, told of the clean blocks before it."""
-        count, _, frames = batch.video.shape[:3]
-        blocks, view = self._blocks(frames), self.net.config.view
-        level = independent_levels(rng, count, blocks[-1] + 1, self.config.shift)[:, blocks]
-        noise = torch.randn(batch.video.shape, generator=rng)
-        both = torch.cat([batch.video, mix(batch.video, noise, level)], 2)
-        told = self.video.told(batch.told, frames)
-        velocity = self.net(
-            both, torch.cat([torch.zeros_like(level), level], 1), told["text"], 2 * list(range(frames)),
-            scene=2 * told["scene"], spans=teacher_spans(blocks, view),
-        )[:, :, frames:]  # fmt: skip
-        return self.video.error(velocity, noise - batch.video, batch.sprite, level)
+    def teacher(self, windows: Sample, rng: torch.Generator) -> Sample:
+        """Every block at a level of its own, behind clean frames, or behind the network's own version of them."""
+        blocks = blocks_of(self.net, windows.frames) or []
+        level = independent_levels(rng, len(windows.video), blocks[-1] + 1, self.config.shift)[:, blocks]
+        known = torch.ones_like(level, dtype=torch.bool)
+        before = self.own.version(self.video, replace(windows, known=known), rng)
+        return replace(windows, level=level, before=before)
 
-    def plain_loss(self, batch: Batch, rng: torch.Generator, staircase: bool) -> Tensor:
-        """All frames once: with one level per block that rises along time, or with one level in all."""
-        count, _, frames = batch.video.shape[:3]
-        blocks = self._blocks(frames)
-        if staircase:
-            level = block_staircase(rng, count, blocks[-1] + 1, self.config.shift)[:, blocks]
-        else:
-            level = equal_levels(rng, count, frames, self.config.shift)
-        noise = torch.randn(batch.video.shape, generator=rng)
-        spans = banded(blocks, self.net.config.view)
-        velocity = self.net(mix(batch.video, noise, level), level, **self.video.told(batch.told, frames), spans=spans)
-        return self.video.error(velocity, noise - batch.video, batch.sprite, level)
-
-    def batch(self, frames: int, cost: int, rng: torch.Generator) -> Batch:
-        """Windows of `frames` latents at random, as many as the step can afford when each takes `cost` of its frames."""
+    def windows(self, frames: int, cost: int, rng: torch.Generator) -> Sample:
+        """Windows of `frames` latents at random, as many as the step can afford; levels are still to come."""
         chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
-        data, last = self.video.data, self.video.data.latents.shape[2] - frames
-        if last < 0:
-            raise ValueError(f"clips of {last + frames} latents are shorter than {frames}: change lengths")
-        videos, sprites, told = [], [], []
-        for _ in range(max(1, self.config.frames // cost)):
+        data, videos, sprites, told = self.video.data, [], [], []
+        for _ in range(self.video.draws(frames, cost)):
             number = chance.randrange(len(data))
-            start = chance.randint(0, last) if chance.random() < self.config.inside else 0
+            inside = chance.random() < self.config.inside
+            start = chance.randint(0, data.latents.shape[2] - frames) if inside else 0
             video, sprite = data.window(number, start, frames)
             videos.append(video)
             sprites.append(sprite)
             told.append(self.video.captions(number, start, frames, chance))
-        return Batch(torch.stack(videos), torch.stack(sprites), told)
+        video = torch.stack(videos)
+        noise = torch.randn(video.shape, generator=rng)
+        return Sample(video, noise, torch.zeros(len(video), frames), torch.stack(sprites), told)
 
-    def check(self, step: int, out: Path) -> dict[str, float]:
-        """See `Video.check`."""
-        return self.video.check(step, out)
 
-    def finish(self, out: Path) -> None:
-        """See `Video.finish`."""
-        self.video.finish(out)
-
-    def _blocks(self, frames: int) -> list[int]:
-        return blocks_of(frames, self.net.config.block)
+def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
+    """The recipe of a run's table and folder."""
+    settings = read_table(CausalConfig, config, "causal")
+    video = Video(settings, out, card_of(CARD, settings.card, "causal.card"))
+    return VideoRecipe(video, Causal(settings, video))

@@ -1,0 +1,98 @@
+"""One call of a video network in training, and what the network makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from longtake.models.wan import WanTransformer
+from longtake.models.wan_block import Span
+from longtake.noise import mix
+from longtake.train.teacher import banded, teacher_spans
+
+Told = Sequence[tuple[int, str]]  # captions of one video, and the latent from which on each holds
+Encode = Callable[[Sequence[str]], Tensor]  # captions -> embeddings (P, L, D)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Videos at noise levels. B videos, C channels, F latent frames, h w latent size.
+
+    video, noise (B C F h w); level (B F); sprite (B F h w), its share of each latent pixel; told: captions.
+    known (B F): frames that the network is not to make, but goes on from. before (B C F h w): clean versions of all
+    frames, which stand before the noisy ones in the same call (teacher forcing of a block-causal network).
+    beside (B M F h w): channels beside x.
+    """
+
+    video: Tensor
+    noise: Tensor
+    level: Tensor
+    sprite: Tensor
+    told: Sequence[Told]
+    known: Tensor | None = None
+    before: Tensor | None = None
+    beside: Tensor | None = None
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of a video."""
+        return self.video.shape[2]
+
+    @property
+    def target(self) -> Tensor:
+        """The velocity noise - video."""
+        return self.noise - self.video
+
+    def untold(self) -> Sample:
+        """The same without captions: the branch that guidance moves away from."""
+        return replace(self, told=[[(0, "")]] * len(self.told))
+
+    def at(self, level: Tensor) -> Sample:
+        """All frames noisy, at these levels (B F)."""
+        return replace(self, level=level, known=None, before=None)
+
+
+def blocks_of(net: WanTransformer, frames: int) -> list[int] | None:
+    """The attention block of each frame of a window, if the network is block-causal."""
+    config = net.config
+    return [frame // config.block for frame in range(frames)] if config.causal else None
+
+
+def velocity(net: WanTransformer, sample: Sample, encode: Encode, x: Tensor | None = None) -> Tensor:
+    """The network's velocity (B C F h w) of the noisy frames; x: instead of video and noise mixed."""
+    frames, level = sample.frames, sample.level
+    seen = mix(sample.video, sample.noise, level) if x is None else x
+    if sample.beside is not None:
+        seen = torch.cat([seen, sample.beside], 1)
+    texts, scene = texts_and_scene(sample.told, frames)
+    text = [net.text_memory(encode(words)) for words in texts]
+    blocks = blocks_of(net, frames)
+    if sample.before is None:
+        spans: list[Span] | None = None if blocks is None else banded(blocks, net.config.view)
+        return net(seen, level, text, scene=scene, spans=spans)
+    if blocks is None:
+        raise ValueError("only a block-causal network is trained with clean frames before the noisy ones")
+    both, levels = torch.cat([sample.before, seen], 2), torch.cat([torch.zeros_like(level), level], 1)
+    spans, places = teacher_spans(blocks, net.config.view), 2 * list(range(frames))
+    return net(both, levels, text, places, scene=2 * scene, spans=spans)[:, :, frames:]
+
+
+def texts_and_scene(told: Sequence[Told], frames: int) -> tuple[list[list[str]], list[int]]:
+    """The captions of all videos in every stretch in which none changes, and the stretch of each frame (F,)."""
+    edges = sorted({first for captions in told for first, _ in captions})
+    texts = [[next(words for first, words in reversed(each) if first <= edge) for each in told] for edge in edges]
+    return texts, [sum(edge <= frame for edge in edges) - 1 for frame in range(frames)]
+
+
+@torch.no_grad()
+def remade(net: WanTransformer, sample: Sample, encode: Encode, level: Tensor, calls: int) -> Tensor:
+    """The network's own version of the videos (B C F h w): noised to level (B,), then made clean in `calls` Euler calls."""
+    x, now = mix(sample.video, sample.noise, level[:, None].expand_as(sample.level)), level
+    for call in range(calls, 0, -1):
+        after = level * (call - 1) / calls
+        v = velocity(net, sample.at(now[:, None].expand_as(sample.level)), encode, x)
+        x, now = x + (after - now)[:, None, None, None, None] * v, after
+    return x

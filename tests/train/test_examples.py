@@ -1,0 +1,50 @@
+"""The configs in examples/train are ones that the recipes read."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from longtake.train.config import read_table
+from longtake.train.history import OwnHistory
+from longtake.train.levels import Mixture
+from longtake.train.recipes import RECIPES
+from longtake.train.recipes.causal import CausalConfig
+from longtake.train.recipes.codec import CodecConfig
+from longtake.train.recipes.distil import DistilConfig
+from longtake.train.recipes.flow import FlowConfig
+from longtake.train.recipes.forcing import ForcingConfig
+from longtake.train.recipes.i2v import I2vConfig
+from longtake.train.recipes.lora import LoraConfig
+from longtake.train.recipes.text import TextConfig
+from longtake.train.start import network
+from longtake.train.told import Givens
+
+CONFIGS = {
+    "codec": CodecConfig, "text": TextConfig, "flow": FlowConfig, "forcing": ForcingConfig, "causal": CausalConfig,
+    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig,
+}  # fmt: skip
+INSIDE = {"mixture": Mixture, "own": OwnHistory, "given": Givens}
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "train").glob("*.toml"))
+
+
+def test_every_recipe_has_a_config():
+    assert set(CONFIGS) == set(RECIPES)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_read(path):
+    config = tomllib.loads(path.read_text())
+    (name,) = config.keys() - {"loop"}
+    table = config[name]
+    settings = read_table(CONFIGS[name], table, name)
+    if "settings" in table:
+        assert settings.recipe in RECIPES
+        name, table = settings.recipe, table["settings"]
+        settings = read_table(CONFIGS[name], table, name)
+    for inside, kind in INSIDE.items():
+        read_table(kind, getattr(settings, inside, {}) or {}, inside)
+    if getattr(settings, "init", ""):
+        lines = []
+        assert network(settings.network, settings.init, lines.append)[1] is not None
+        assert lines[0].startswith("started from pocket: all ")
