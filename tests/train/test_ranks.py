@@ -12,7 +12,7 @@ from longtake.train.config import ConfigError
 from longtake.train.loop import train
 from longtake.train.optim import share_out
 
-from .toys import TWO, Weighted, curve, quiet, sharded_rank
+from .toys import TWO, Prompted, Weighted, curve, quiet, sharded_rank
 
 ONE = replace(TWO, accumulate=2)  # one process that draws the batches of both
 
@@ -72,6 +72,12 @@ def test_a_sharded_checkpoint_is_safetensors_and_json_and_may_become_one_file(ru
     assert checkpoint.whole_file(folder, "ema").is_file()
     whole = checkpoint.read(folder, "ema")
     assert all(torch.equal(shards[name], whole[name]) for name in shards) and whole.keys() == shards.keys()
+
+
+def test_a_network_whose_layers_are_read_outside_of_its_forward_pass_is_sharded_too(runs, tmp_path):
+    train(Prompted(), replace(ONE, steps=4), tmp_path, quiet)
+    for shard in ("zero2", "zero3"):
+        assert curve(runs / f"prompted-{shard}") == pytest.approx(curve(tmp_path), rel=1e-5), shard
 
 
 def test_bf16_shards_train_and_are_checked_whole(runs):

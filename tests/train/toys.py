@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from longtake.models.wan import WanTransformer, tiny
 from longtake.train import checkpoint as checkpoints
 from longtake.train.loop import Loss, Settings, train
 
@@ -105,6 +106,27 @@ class Weighted:
         self.scores.append(self.module(torch.ones(1, 16)).sum().item())
 
 
+class Prompted(Weighted):
+    """A small Wan network told of two prompts through its text memory, with a LoRA-like mixture of frozen weights."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__(seed)
+        self.module = WanTransformer(tiny())
+        self.module.blocks[0].ffn.requires_grad_(False)
+
+    def loss(self, step, rng):
+        x, text = (torch.randn(shape, generator=rng) for shape in ((1, 4, 3, 4, 4), (2, 1, 5, 10)))
+        memory = [self.module.text_memory(each) for each in text]
+        velocity = self.module(x, torch.rand(1, 3, generator=rng), memory, scene=[0, 1, 1])
+        return (velocity - x).pow(2).mean()
+
+    def check(self, step, out):
+        return {}
+
+    def finish(self, out):
+        pass
+
+
 def quiet(line: str) -> None:
     """Report nothing."""
 
@@ -151,6 +173,9 @@ def sharded_rank(number: int, world: int, folder: str) -> None:
     train(Weighted(seed=7), replace(TWO, shard="zero2"), out / "copy-none", quiet)
     bf16 = replace(TWO, shard="zero3", dtype="bf16", checkpointing=True, check=5)
     train(recipe := Weighted(), bf16, out / "bf16", quiet)
+    for shard in ("zero2", "zero3"):
+        settings = replace(TWO, shard=shard, checkpointing=True, steps=4)
+        train(Prompted(number), settings, out / f"prompted-{shard}", quiet)
     full_disk(number, out / "full")
     (out / f"scores-{number}.json").write_text(json.dumps(recipe.scores))
     dist.destroy_process_group()

@@ -223,7 +223,7 @@ class LTXTransformer(nn.Module):
         length = int(seen.any(0).nonzero().max()) + 1
         text = self.caption_projection(text_BLD[:, :length])
         seen = seen[:, :length]
-        layers = tuple(block.attn2.read(text) for block in self._blocks)
+        layers = tuple(block.read(text) for block in self._blocks)
         return TextMemory(layers, None if bool(seen.all()) else seen)
 
     def _levels(self, level: Tensor) -> Levels:

@@ -145,7 +145,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each token's noise level."""
+    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each token's noise level.
+
+    entries: methods besides forward that others call, before which a trainer that shards weights must gather them.
+    """
+
+    entries = ("read",)
 
     def __init__(self, dim: int, heads: int, told: int, eps: float):
         super().__init__()
@@ -160,3 +165,7 @@ class Block(nn.Module):
         x_BFSD = gated(x_BFSD, self.attn1.among(modulated(x_BFSD, shift1, scale1, self.eps), call.rope, blind), gate1)
         x_BFSD = x_BFSD + self.attn2.cross(x_BFSD, call.texts, index, call.scenes)
         return gated(x_BFSD, self.ff(modulated(x_BFSD, shift2, scale2, self.eps)), gate2)
+
+    def read(self, text_BLD: Tensor) -> KeyValue:
+        """Keys and values of a text, for cross-attention."""
+        return self.attn2.read(text_BLD)

@@ -224,7 +224,7 @@ class WanTransformer(nn.Module):
         text = self.condition_embedder.text(text_BLD)
         if image_BLD is not None:
             image_BLD = self.condition_embedder.image_embedder(image_BLD.to(text.dtype))
-        return TextMemory(tuple(block.attn2.read(text, image_BLD) for block in self._layers))
+        return TextMemory(tuple(block.read(text, image_BLD) for block in self._layers))
 
     def place(self, memory: FrameMemory, positions: Sequence[float] | Tensor, height: int, width: int) -> Placed:
         """Stand remembered frames of latents (height, width) at positions (M,)."""

@@ -236,7 +236,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each frame's noise level."""
+    """Self-attention, cross-attention, feed-forward; shift, scale and gate follow each frame's noise level.
+
+    entries: methods besides forward that others call, before which a trainer that shards weights must gather them.
+    """
+
+    entries = ("read", "keys_values")
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, eps: float, cross_norm: bool, image_dim: int | None):
         super().__init__()
@@ -279,6 +284,10 @@ class Block(nn.Module):
             x, a, b, c = (chosen(t, part) for t in (x_BFSD, shift, scale, gate))
             x_BFSD[:, part] = gated(x, self.ffn(modulated(x, a, b, self.eps)), c)
         return x_BFSD
+
+    def read(self, text_BLD: Tensor, image_BLD: Tensor | None = None) -> KeyValue:
+        """Keys and values of a text, and of an image if there is one, for cross-attention."""
+        return self.attn2.read(text_BLD, image_BLD)
 
     def keys_values(self, x_BFSD: Tensor, time_BF6D: Tensor) -> KeyValue:
         """What self-attention would remember of these frames, and nothing further."""

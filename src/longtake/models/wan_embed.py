@@ -29,8 +29,9 @@ def sinusoid(time: Tensor, width: int) -> Tensor:
 
 
 def wide_linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """A linear layer computed in the dtype of x whatever its weights are kept in."""
-    return nnf.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+    """A linear layer computed in the dtype of x whatever its weights are kept in and autocast says."""
+    with torch.autocast(x.device.type, enabled=False):
+        return nnf.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
 class Mlp(nn.Module):

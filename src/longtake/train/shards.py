@@ -6,6 +6,7 @@ messages. Neither changes what is computed: the same code runs on one process, w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
@@ -49,7 +50,10 @@ class Step(nn.Module):
         return hasattr(self, "unshard")
 
     def forward(self, step: int, rng: torch.Generator) -> Loss:
-        loss = self._loss(step, rng)
+        with warnings.catch_warnings():
+            # layers return views of keys and values; nothing is written into them afterwards
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+            loss = self._loss(step, rng)
         return loss if isinstance(loss, Loss) else Loss(loss, 1.0)
 
 
@@ -68,7 +72,7 @@ def make_step(recipe: GivesLosses, shard: Shard, dtype: torch.dtype) -> Step:
 def _lay_out(step: Step, again: bool, dtype: torch.dtype) -> None:
     """again: gather weights anew for the backward pass."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     device = next(step.parameters()).device.type
     mesh = init_device_mesh(device, (ranks()[1],))
@@ -77,11 +81,16 @@ def _lay_out(step: Step, again: bool, dtype: torch.dtype) -> None:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks(step.trained):
         fully_shard(block, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
+        for name in getattr(block, "entries", ()):
+            register_fsdp_forward_method(block, name)
     fully_shard(step, mesh=mesh, reshard_after_forward=again)
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The layers of every network that can recompute them (it has a switch `checkpointing`)."""
+    """The layers of every network that can recompute them (it has a switch `checkpointing`).
+
+    If others than their network call methods of theirs besides forward, their class names these in `entries`.
+    """
     lists = [child for net in recomputing(module) for child in net.children() if isinstance(child, nn.ModuleList)]
     return [block for layers in lists for block in layers]
 
