@@ -89,9 +89,12 @@ def card_of(default: Card, changes: Mapping[str, Any], name: str) -> Card:
 
 
 def export(
-    run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), dtype: torch.dtype = torch.bfloat16
-) -> Path:
+    run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), clips: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Path:  # fmt: skip
     """Write the averaged weights of a run's newest checkpoint, a codec and a text encoder to the folder `out`.
+
+    clips: the source of the training clips and their count (default: as the run's folder tells).
 
     The folder is made beside `out`, opened once to prove that it is whole, and put in its place in one move.
     FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than LIMIT.
@@ -104,16 +107,20 @@ def export(
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
     write_json(draft / "model_index.json", _index(card.kind))
-    write_json(draft / "longtake.json", card.about(view, count_clips(clips_folder(run, told_of(run)))))
+    write_json(draft / "longtake.json", card.about(view, clips_of(run) if clips is None else clips))
     _prove(draft)
     _put(draft, out)
     return out
 
 
-def told_of(run: Path) -> dict[str, Any]:
-    """The recipe's table of a run's config."""
+def clips_of(run: Path) -> dict[str, Any]:
+    """The source of a run's training clips, and how many there are."""
+    if (run / "data.json").exists():
+        about = json.loads((run / "data.json").read_text())
+        count = about.pop("clips")
+        return {**about, "count": count}
     tables = json.loads((run / "config.json").read_text())
-    return next((table for name, table in tables.items() if name != "loop"), {})
+    return count_clips(clips_folder(run, next(table for name, table in tables.items() if name != "loop")))
 
 
 def _write_transformer(run: Path, folder: Path, kind: str, dtype: torch.dtype) -> int:

@@ -142,7 +142,8 @@ class Video:
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
         if self.codec_folder is not None:
-            export(out, self.codec_folder, self.text_folder, out / "model", self.card)
+            clips = {**asdict(self.data.source), "count": len(self.data)}
+            export(out, self.codec_folder, self.text_folder, out / "model", self.card, clips)
 
     def model(self) -> Model:
         """The network as it is now, as a model."""
