@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from longtake import media
-from longtake.engine import Began, Ended, Event, Frames, Rollout
+from longtake.engine import Event, Frames, Rollout
 from longtake.models.base import Model
 from longtake.models.presets import PRESETS, Kind
 from longtake.pictures import Picture, fitted, opened, resampled, video_of
@@ -23,6 +23,7 @@ from longtake.plan import PlanError
 
 PIECE = 24  # frames of an earlier video that pass through at a time
 KINDS = ("image", "end", "video")
+PLACES = ("frame", "frames", "first")  # what events call a frame of the video that is made
 
 
 class Making(Protocol):
@@ -171,12 +172,8 @@ class Continued:
         if not self.begun:
             yield from self._earlier()
         for event in self.rollout.run():
-            if isinstance(event, Began | Ended):
-                yield replace(event, frames=event.frames + self.before)
-            elif isinstance(event, Frames):
-                yield replace(event, first=event.first + self.before)
-            else:
-                yield event
+            named = {name: getattr(event, name, None) for name in PLACES}
+            yield replace(event, **{name: at + self.before for name, at in named.items() if isinstance(at, int)})
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """See `Making`: after a window the earlier video has passed."""

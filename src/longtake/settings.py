@@ -134,13 +134,19 @@ class Settings:
             )
         return told
 
-    def rollout(self, model: Model, given: Given | None = None, alone: bool = False) -> Rollout | Continued:
-        """A new rollout of these settings. alone: without the frames of the video that it goes on from."""
-        from longtake.engine import Rollout
+    def rollout(self, model: Model, given: Given | None = None) -> Rollout | Continued:
+        """A new rollout of these settings, behind the frames of the video that it goes on from."""
         from longtake.given import Continued
 
+        rollout, before = self.new_part(model, given), self.before
+        return rollout if given is None or not before else Continued(rollout, given, before)
+
+    def new_part(self, model: Model, given: Given | None = None) -> Rollout:
+        """`rollout`, but without frames of an earlier video."""
+        from longtake.engine import Rollout
+
         told = self.told(model, given)
-        rollout = Rollout(
+        return Rollout(
             self.model_of(model),
             Script.from_facts(self.script),
             self.make_plan(),
@@ -153,9 +159,6 @@ class Settings:
             extend=told.extend,
             end=told.end,
         )
-        if alone or given is None or not told.before:
-            return rollout
-        return Continued(rollout, given, told.before)
 
     @property
     def frames(self) -> int | None:

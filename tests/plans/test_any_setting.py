@@ -1,5 +1,6 @@
 """Any setting of any strategy either counts exactly or is refused in a sentence; nothing is ever left as noise."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,3 +48,9 @@ def test_it_counts_or_is_refused(request):
         assert len(str(error)) > 20
         return
     assert numbers == list(range(frames))
+
+
+@pytest.mark.parametrize("option", ["grid", "hand", "keep", "noise"])
+def test_a_choice_that_there_is_not_is_refused(option):
+    with pytest.raises(PlanError, match=f"--{option} is one of"):
+        plan("sliding", **{option: "wild"})

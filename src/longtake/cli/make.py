@@ -129,7 +129,7 @@ def generate(
         vacant(folder, fresh=True)
     run = Run(settings, model, request.given, folder)
     console = Console(stderr=json, highlight=False)
-    speed = calibrate(settings.rollout(model, request.given, alone=True))
+    speed = calibrate(settings.new_part(model, request.given))
     preview(run.settings, run.model, speed, console, folder.parent if dry_run else folder)
     if dry_run:
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -120,11 +121,18 @@ class Blocks(nn.ModuleList):
         block, kept, here = self.blocks[at], self.kept[at], self.mover.ready(brought)
         rest = {name: weight.data for name, weight in block.named_parameters()}
         now = {
-            name: wide(here[name], here[f"{name}.scale"], kept[name].dtype) if name in kept else here[name]
+            name: wide(here[name], here[f"{name}.scale"].to(here[name].device), kept[name].dtype)
+            if name in kept
+            else here[name]
             for name in rest
         }
         _set(block, now)
         return rest
+
+    def pin(self) -> None:
+        """Keep the scales in page-locked memory, from which a device copies beside its work."""
+        for at, kept in enumerate(self.kept):
+            self.kept[at] = {name: replace(one, scale=one.scale.pin_memory()) for name, one in kept.items()}
 
 
 @torch.inference_mode(False)

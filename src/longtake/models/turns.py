@@ -128,7 +128,8 @@ class TurnSession:
         self.session.finish(window, x)
 
     def state(self) -> dict[str, Tensor]:
-        """See `Session`."""
+        """See `Session`; what it has put off needs the network."""
+        self.turn()
         return self.session.state()
 
     def load(self, state: Mapping[str, Tensor]) -> None:

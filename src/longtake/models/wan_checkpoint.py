@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from tokenizers.models import WordLevel
@@ -148,7 +148,7 @@ def _session(found: Layout, net: WanTransformer, codec: Codec, turns: Turns) -> 
         if found.sees:
             tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
             eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, turns.rest)
-        tell = turns.told(Teller(codec, turns.eyes(eyes)))
+        tell = turns.told(Teller(cast(WanCodec, codec), turns.eyes(eyes)))
     return lambda: WanSession(net, whole, tell)
 
 

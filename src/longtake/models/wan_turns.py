@@ -95,3 +95,6 @@ def pin(net: nn.Module) -> None:
     for weight in net.parameters():
         if weight.device.type == "cpu":
             weight.data = weight.data.pin_memory()
+    for part in net.modules():
+        if isinstance(part, Blocks):
+            part.pin()
