@@ -37,7 +37,9 @@ class Teller:
     def __call__(self, window: Window, past: Past) -> Beside:
         """PlanError if the window does not begin with frames that are known as pixels."""
         if past.frames is None:
-            raise PlanError("this checkpoint makes video from an image: give it one, and hand frames over as pixels")
+            raise PlanError(
+                "this checkpoint makes video from an image: give it one (--image FILE), and --hand frames over as pixels"
+            )
         if window.frames[0] != 0 or "guide" in window.role:
             raise PlanError(
                 "this checkpoint is told of the first frames of a take, and of no others: use --plan crossclip"
