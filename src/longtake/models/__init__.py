@@ -9,14 +9,16 @@ from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtake.models import hub
 from longtake.models.base import Model
 from longtake.models.hub import Offer
 from longtake.models.ltx_presets import LTXPreset
-from longtake.models.place import Place as Placing
 from longtake.models.presets import PRESETS, Released
+
+if TYPE_CHECKING:
+    from longtake.models.place import Place as Placing
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
