@@ -197,7 +197,7 @@ class Rollout:
     def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
         take = self.take
         cond = self._cond(window)
-        remade = [f for f in window.frames if f in take.tape.rows]
+        remade = list(take.tape.clean(window))
         take.tape.rows |= {f: Row(self._sourced(source), 0.0) for f, source in window.sources.items()}
         if self.model.refine is not None:
             window = self._first_pass(window, cond, remade, last)
