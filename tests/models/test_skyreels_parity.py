@@ -17,6 +17,7 @@ from longtake.noise import Recorded
 from longtake.plan import Limits
 from longtake.plans import plan
 from longtake.script import Script
+from tests.models.oracles import oracle, shuffled, twin
 
 LATENT = 6  # latent height and width
 STEPS, SHIFT, GUIDANCE = 6, 8.0, 5.0
@@ -30,6 +31,13 @@ CASES = {
     "long, short last window": dict(num_frames=57, base_num_frames=33, overlap_history=9, addnoise_condition=20),
     "long async": dict(num_frames=65, base_num_frames=29, overlap_history=9, ar_step=2, addnoise_condition=20),
     "five windows": dict(num_frames=113, base_num_frames=33, overlap_history=13, ar_step=1),
+    "five windows, noisy": dict(
+        num_frames=113, base_num_frames=33, overlap_history=13, ar_step=1, addnoise_condition=20
+    ),
+    "five windows, sync": dict(num_frames=113, base_num_frames=33, overlap_history=13, addnoise_condition=20),
+    "long causal noisy": dict(
+        num_frames=61, base_num_frames=29, overlap_history=13, ar_step=2, causal_block_size=4, addnoise_condition=20
+    ),
     "long async causal": dict(num_frames=61, base_num_frames=29, overlap_history=13, ar_step=2, causal_block_size=4),
 }
 
@@ -177,6 +185,52 @@ def test_latents_equal_after_every_call(networks, monkeypatch, name):
             ours, theirs = calls[at][:, :, made], rows[at][:, :, made]
             assert (ours - theirs).norm() / theirs.norm() < 1e-4, at
             at += 1
+
+
+def test_text_to_video_at_one_level_equals_its_pipeline(networks, monkeypatch):
+    """SkyReelsV2Pipeline, which knows no diffusion forcing: latents after every step, and at the end."""
+    net, forcing = networks
+    net.config = dataclasses.replace(net.config, causal=False, block=1)
+    torch.manual_seed(1)
+    texts, noise, theirs = (torch.randn(1, 7, 10), torch.randn(1, 7, 10)), torch.randn(1, 4, 5, LATENT, LATENT), []
+    plain = shuffled(wan.WanTransformer(wan.tiny()))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = oracle("diffusers", "SkyReelsV2Pipeline")(
+            None, None, twin(oracle("diffusers", "SkyReelsV2Transformer3DModel"), plain), forcing.vae, forcing.scheduler
+        )
+        pipe.set_progress_bar_config(disable=True)
+        pipe(
+            prompt_embeds=texts[0], negative_prompt_embeds=texts[1], height=8 * LATENT, width=8 * LATENT, num_frames=17,
+            num_inference_steps=STEPS, guidance_scale=GUIDANCE, latents=noise, output_type="latent",
+            callback_on_step_end=lambda pipe, i, t, found: theirs.append(found["latents"].clone()) or {},
+        )  # fmt: skip
+    calls, made = our_clip(plain, texts, noise, monkeypatch)
+    assert made == 17 and len(calls) == len(theirs) == STEPS
+    for ours, want in zip(calls, theirs):
+        assert (ours - want).norm() / want.norm() < 1e-4
+
+
+def our_clip(net, texts, noise, monkeypatch):
+    """-> (latents after every model call of a text-to-video checkpoint, output frames)"""
+    model = Model(
+        name="tiny", family="wan", limits=Limits(view=5, mixed=False, context="none"),
+        session=lambda: WanSession(net, whole_timesteps=True), codec=Blank(),
+        text=SimpleNamespace(encode=lambda prompts: torch.cat([texts[0] if p == "prompt" else texts[1] for p in prompts])),
+        fps=24.0, size=(8 * LATENT, 8 * LATENT), guidance=GUIDANCE,
+    )  # fmt: skip
+    calls, inner = [], engine.denoise
+
+    def recording(*args, **kwargs):
+        for x, past in inner(*args, **kwargs):
+            calls.append(x)
+            yield x, past
+
+    monkeypatch.setattr(engine, "denoise", recording)
+    table = {("start", 0, i, 0, 0): noise[:, :, i] for i in range(5)}
+    strategy = plan("clip", steps=STEPS, shift=SHIFT, grid="diffusers")
+    rollout = engine.Rollout(model, Script.of("prompt", 24, 17 / 24), strategy, solver="unipc", noise=Recorded(table))
+    return calls, sum(e.video.shape[2] for e in rollout.run() if isinstance(e, engine.Frames))
 
 
 def test_the_public_pipeline_corrects_from_the_wrong_sample(networks, monkeypatch):

@@ -103,6 +103,27 @@ def test_released_sizes(config, parameters, keys):
     assert keys is None or len(net.state_dict()) == keys
 
 
+def test_half_precision_is_no_further_from_the_truth_than_the_reference():
+    """bfloat16 of both against float32 with the same, rounded, weights; the reference keeps norms and time in float32,
+    as it loads them. Summed over draws."""
+    kept = oracle("diffusers", "SkyReelsV2Transformer3DModel")._keep_in_fp32_modules
+    off = torch.zeros(2)
+    for seed in range(4):
+        net = shuffled(WanTransformer(tiny(num_layers=4, attention_head_dim=24)), seed).bfloat16()
+        exact = shuffled(WanTransformer(net.config)).float()
+        exact.load_state_dict(net.state_dict())
+        reference = twin(oracle("diffusers", "SkyReelsV2Transformer3DModel"), exact).bfloat16()
+        for name, weight in reference.named_parameters():
+            if set(kept) & set(name.split(".")):
+                weight.data = weight.data.float()
+        x, level, text = (t.bfloat16() for t in inputs(net.config))
+        level = (1000 * level.float()).floor() / 1000
+        want = exact(x.float(), level, text.float())
+        theirs = reference(x, 1000 * level, text, enable_diffusion_forcing=True, return_dict=False)[0]
+        off += torch.tensor([apart(want, net(x, level, text).float()), apart(want, theirs.float())])
+    assert 0 < off[0] <= off[1]
+
+
 # ---------------------------------------------------------------- its own laws
 def test_one_level_is_every_frames_level():
     net = made(torch.float64)

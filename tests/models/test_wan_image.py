@@ -61,17 +61,18 @@ def strategy(**changes):
     return plan("crossclip", **{**options, **changes})
 
 
-def their_run(net, codec, teller, noise):
+def their_run(net, codec, teller, noise, brand):
     """-> (input of the network at every call, image tokens, latents after every step, timesteps)"""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        transformer = twin(oracle("diffusers", "WanTransformer3DModel"), net)
+        transformer = twin(oracle("diffusers", f"{brand}Transformer3DModel"), net)
         scheduler = oracle("diffusers", "UniPCMultistepScheduler")(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT, num_train_timesteps=1000
         )
-        pipe = oracle("diffusers", "WanImageToVideoPipeline")(
-            None, None, twin(oracle("diffusers", "AutoencoderKLWan"), codec), scheduler, transformer=transformer
-        )
+        pipe = oracle("diffusers", f"{brand}ImageToVideoPipeline")(
+            tokenizer=None, text_encoder=None, image_encoder=None, image_processor=None, transformer=transformer,
+            vae=twin(oracle("diffusers", "AutoencoderKLWan"), codec), scheduler=scheduler,
+        )  # fmt: skip
         pipe.set_progress_bar_config(disable=True)
         pipe.encode_image = lambda image, device: teller.eyes.see(image)
         calls, latents = [], []
@@ -84,9 +85,10 @@ def their_run(net, codec, teller, noise):
     return calls[::2], latents
 
 
-def test_inputs_and_latents_equal_the_pipeline(model, net, codec, teller, monkeypatch):
+@pytest.mark.parametrize("brand", ["Wan", "SkyReelsV2"])
+def test_inputs_and_latents_equal_the_pipeline(model, net, codec, teller, monkeypatch, brand):
     noise = rand(1, 4, 3, 4, 4, seed=9)
-    theirs, latents = their_run(net, codec, teller, noise)
+    theirs, latents = their_run(net, codec, teller, noise, brand)
     ours = []
     forward = net.forward
     monkeypatch.setattr(net, "forward", lambda x, level, **told: ours.append((x, level)) or forward(x, level, **told))
