@@ -75,7 +75,7 @@ def open_folder(
         session=lambda: LTXSession(net),
         codec=codec,
         text=_text(found, dtype, device),
-        digest=weights.digest(_files(found)),
+        digest=weights.digest(_files(found) + (weights.files(found.upsampler) if second and found.upsampler else [])),
         path=found.path,
         tokens=_tokens(defaults["size"], codec_config),
         decode_noise=told.get("noise", NOISE if codec_config.timestep_conditioning else 0.0),
@@ -179,7 +179,8 @@ def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[
     return dict(
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
         guidance=preset.guidance, guide=preset.guide, plan=preset.plan, solver=preset.solver, negative=preset.negative,
-        options=sampling | dict(window=CLIP, overlap=1, cond_noise=COND_NOISE), sampling=sampling, tone=0.0 if second is None else second.tone,
+        options=sampling | dict(window=CLIP, overlap=1, cond_noise=COND_NOISE), sampling=sampling,
+        tone=0.0 if second is None else second.tone,
     )  # fmt: skip
 
 
