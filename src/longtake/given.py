@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -172,8 +172,8 @@ class Continued:
         if not self.begun:
             yield from self._earlier()
         for event in self.rollout.run():
-            named = {name: getattr(event, name, None) for name in PLACES}
-            yield replace(event, **{name: at + self.before for name, at in named.items() if isinstance(at, int)})
+            places = [field.name for field in fields(event) if field.name in PLACES]
+            yield replace(event, **{name: getattr(event, name) + self.before for name in places})
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """See `Making`: after a window the earlier video has passed."""
