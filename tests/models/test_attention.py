@@ -1,0 +1,71 @@
+"""The attention is chosen in one place, and compiled layers give what plain ones give."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from longtake.models import attention, fuse
+from longtake.models.attention import AttentionError, choose, flash, sage, sdpa
+from longtake.models.wan import WanTransformer, tiny
+from tests.models.oracles import apart, rand, shuffled
+
+
+def test_attention_is_a_softmax_and_a_text_of_one_serves_any_batch():
+    q, k, v = rand(3, 5, 2, 8, seed=1), rand(1, 7, 2, 8, seed=2), rand(1, 7, 2, 8, seed=3)
+    weights = (torch.einsum("blne,amne->bnlm", q, k) / 8**0.5).softmax(-1)
+    assert apart(torch.einsum("bnlm,amne->blne", weights, v).flatten(2), sdpa(q, k, v)) < 1e-5
+
+
+def test_what_is_installed_decides(monkeypatch):
+    half = torch.bfloat16
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    assert choose("auto", "cuda", half) is choose("auto", "cpu", half) is sdpa
+    with pytest.raises(AttentionError, match="sageattention, which is not installed"):
+        choose("sage", "cuda", half)
+    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    assert choose("auto", "cuda", half) is choose("flash", "cuda", half) is flash
+    assert choose("auto", "cuda", torch.float32) is choose("sdpa", "cpu", half) is sdpa
+    assert choose("sage", "cuda", half) is sage  # in 8 bits: only if asked for
+    for name, device, words in (("flash", "cpu", "needs a GPU"), ("flush", "cuda", "auto, sdpa, flash, sage")):
+        with pytest.raises(AttentionError, match=words):
+            choose(name, device, half)
+
+
+def test_other_libraries_get_what_they_expect(monkeypatch):
+    """Stand-ins with the layouts of flash-attn and SageAttention, which are batch, length, heads, width."""
+    calls = []
+
+    def stand_in(q, k, v, tensor_layout="NHD"):
+        calls.append(tensor_layout)
+        return sdpa(q, k, v).unflatten(2, q.shape[2:])
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_func=stand_in))
+    monkeypatch.setitem(sys.modules, "sageattention", SimpleNamespace(sageattn=stand_in))
+    net = shuffled(WanTransformer(tiny()))
+    x, text = rand(2, 4, 4, 4, 4), rand(1, 5, 10)
+    want = net(x, torch.tensor(0.5), text)
+    for net.attend in (flash, sage):
+        assert apart(want, net(x, torch.tensor(0.5), text)) < 1e-6
+    assert len(calls) == 2 * 2 * 2  # two backends, two layers, frames and text
+
+
+def test_fused_layers_give_the_same_video():
+    """Through torch.compile's capture, not its code generator, which takes minutes and bench/speed.py --compile runs."""
+    net = shuffled(WanTransformer(tiny(num_layers=1)))
+    text, x, level = net.text_memory(rand(1, 5, 10)), rand(1, 4, 4, 4, 4), torch.linspace(0.9, 0.1, 4)
+    with torch.inference_mode():
+        want = net(x, level, text, blocks=[0, 0, 1, 1], out=[1, 2])
+        fuse.fuse(net.blocks, "cpu", backend="eager")
+        assert apart(want, net(x, level, text, blocks=[0, 0, 1, 1], out=[1, 2])) < 1e-5
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setattr(fuse, "which", lambda name: None)
+    monkeypatch.setattr(fuse, "find_spec", lambda name: None)
+    net = WanTransformer(tiny())
+    with pytest.raises(fuse.CompileError, match=r"needs g\+\+"):
+        fuse.fuse(net.blocks, "cpu")
+    with pytest.raises(fuse.CompileError, match="triton"):
+        fuse.fuse(net.blocks, "cuda")
