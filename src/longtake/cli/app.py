@@ -243,7 +243,7 @@ def train(
     """Train a model, or go on with a training that was stopped.
 
     Args:
-        recipe: codec, text or forcing.
+        recipe: codec, text, flow, forcing, causal, i2v, distil or lora; see docs/training.md.
         config: A .toml file with a table [loop] and one named after the recipe.
         output: Folder for checkpoints and logs.
     """
