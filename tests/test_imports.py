@@ -9,7 +9,7 @@ ROOT = Path(longtake.__file__).parent
 LAYERS = [
     {"geometry", "noise", "solve", "grade", "guidance", "ledger"},
     {"plan", "script", "prompts", "media", "pictures"},
-    {"plans", "schedule", "tape", "look", "guide", "models", "outlet"},
+    {"plans", "schedule", "live", "track", "tape", "look", "guide", "models", "outlet"},
     {"engine", "refine"},
     {
         "reel",

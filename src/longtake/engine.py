@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_
 from longtake.grade import tone_mapped
 from longtake.guidance import Guidance
 from longtake.guide import Guided, guidance_of
+from longtake.live import Edge, Live, Switched
 from longtake.look import Look
 from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
 from longtake.noise import Keyed, Noise, Spot, mix
@@ -23,10 +24,13 @@ from longtake.outlet import Frames, Outlet
 from longtake.plan import Cut, PlanError, Source, Window, check
 from longtake.plans import Plan
 from longtake.plans.conditioned import Item, conditioned
+from longtake.prompts import Edit
 from longtake.refine import Small, grown, second, shrunk
+from longtake.schedule import Opening, Planned, Shots
 from longtake.script import Script
 from longtake.solve import SOLVERS, Memory, Step, no_noise
 from longtake.tape import Row, Tape
+from longtake.track import Track, TwoScales
 
 DECODE = 8  # latents per push of the decoder: enough to be fast, few enough to stay small
 
@@ -58,7 +62,7 @@ class Ended:
     frames: int
 
 
-Event = Began | Called | Frames | Ended
+Event = Began | Called | Frames | Ended | Switched
 
 
 # ---------------------------------------------------------------- one window
@@ -117,6 +121,7 @@ class Rollout:
     rate that the model is told, by default its own.
     start: frames (B 3 T H W) in [-1, 1] with which the video begins; T is 1 + stride * k. extend: they are the end of
     a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
+    track: what the model is told of every output frame beside the prompt (see `track.Track`).
     items: pictures and clips that stand at any frame. guidance: how much the prompt counts, or all there is to say of it.
     """
 
@@ -137,22 +142,27 @@ class Rollout:
         extend: bool = False,
         end: Tensor | None = None,
         items: Sequence[Item] = (),
+        track: Track | None = None,
     ):
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         if items:
             plan = conditioned(plan, items, script, model.codec.stride, self.before)
-        self.model, self.script, self.plan = model, script, plan
+        self.model, self.plan = model, plan
         self.fps = model.fps if fps is None else fps
         _check_loras(model, script)
-        self.guidance = guidance_of(model, guidance)
+        self.guidance, self.track = guidance_of(model, guidance), track
         self.negative = model.negative if negative is None else negative
-        self.step, self.noise, self.batched = SOLVERS[solver], noise or Keyed(tuple(seeds)), batched
+        own = model.noise(seeds) if model.noise else Keyed(tuple(seeds))
+        self.step, self.noise, self.batched = SOLVERS[solver], noise or own, batched
         self.batch = len(seeds)
         height, width = model.size
         self.shape = (model.codec.channels, height // model.codec.scale, width // model.codec.scale)
         self.index = 0  # windows done
         self.texts: dict[str, Text] = {}
+        self.open = False  # the take may go on: its end has not been decoded
+        self.moving = 0  # the last latent frame that the window makes
         self.anchor: Tensor | None = None  # the first latent of the shot
+        self.image: Tensor | None = None  # its first frame, for a model that is told of pixels
         self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
         self.items = [self._encoded(item.frames) for item in items]
         self.ends = [] if end is None else self._encoded(end)
@@ -160,49 +170,69 @@ class Rollout:
         self.small_ends = [] if model.refine is None or end is None else self._small_encoded(end)
         self.small: Small | None = None
         self.look = Look()
+        stride = model.codec.stride
+        shots = Shots(script, plan, model.limits, stride, known=self.known, before=self.before, ends=end is not None)
+        self.live = Live(shots, self.fps, lambda prompt: self._text(prompt).embedding[0])
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
-            self._give(self._encoded(start), start)
+            told = self._encoded(start)
+            self.anchor = told[0]
+            self._give(told, start)
+            if model.limits.context == "beside":
+                self.image = start[:, :, :1].to(model.device)
 
     def run(self) -> Iterator[Event]:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
-        windows = islice(self._windows(), self.index, None)
-        for (window, end), (after, _) in _with_next(windows):
-            for planned in (window, after) if after is not None else (window,):  # refused before work, not after it
-                check(planned, self.model.limits)
-            yield Began(self.index, window, self.outlet.shown)
-            if window.cut:
-                self._cut(window.cut)
-            self.outlet.end = end
-            last = after is None or after.cut is not None
-            hold = after.cut.seam if after is not None and after.cut and after.cut.keep != "old" else 0
-            yield from self._window(window, last, hold)
-            if last:
-                yield from self.outlet.push(self._flushed())
+        while True:
+            now, after = self.live.next(lambda: self.edge, self.index)
+            if now is None:
+                return
+            for planned in (now, after) if after is not None else (now,):  # refused before work, not after it
+                check(planned.window, self.model.limits)
+            yield Began(self.index, now.window, self.outlet.shown)
+            yield from self._opened(now)
+            hold = after.window.cut.seam if after and after.window.cut and after.window.cut.keep != "old" else 0
+            yield from self._window(now, hold)
+            if now.last:
+                yield from self._closed()
             self.index += 1
             yield Ended(self.index - 1, self.outlet.shown)
 
-    def _windows(self) -> Iterator[tuple[Window, int | None]]:
-        """Every window of every shot, with the output frame at which its shot ends."""
-        for number, shot in enumerate(self.script.shots()):
-            end = None if shot.frames is None else shot.first + shot.frames
-            before, known = (self.before, self.known) if not number else (0, 0)
-            guides = 1 if self.ends and end == self.script.frames else 0
-            frames = None if shot.frames is None else shot.frames + before
-            windows = self.plan.windows(frames, self.model.codec.stride, self.model.limits, known, guides)
-            for i, window in enumerate(windows):
-                yield (replace(window, cut=Cut(0)) if number and not i else window), end
+    def _opened(self, now: Planned) -> Iterator[Event]:
+        """Begin the take of a window, if it begins one, and say whether it follows another scene."""
+        if now.opening and self.open:  # an edit ended the shot after its last window was done
+            held = self.take.tape.rest()
+            for video in self.take.decode(self._grainy(dict(held), self._draw(now.window))):
+                yield from self.outlet.push(video)
+            yield from self._closed()
+        if now.opening:
+            yield from self.outlet.release()
+            self._cut_to(now.opening)
+        elif now.window.cut:
+            self._cut(now.window.cut)
+        self.outlet.end, self.open = now.end, not now.last
+        new = [f for f in now.window.frames if f not in self.take.tape.rows] or [now.window.frames[-1]]
+        yield from self.live.switched(self.index, now, [self._frame(f) for f in new])
 
-    def _window(self, window: Window, last: bool, hold: int) -> Iterator[Event]:
-        take = self.take
+    def _closed(self) -> Iterator[Frames]:
+        """The end of a take."""
+        self.open = False
+        with torch.inference_mode():
+            rest = self.take.decoder.flush()
+        yield from self.outlet.push(rest)
+
+    def _window(self, now: Planned, hold: int) -> Iterator[Event]:
+        take, window, last = self.take, now.window, now.last
         cond = self._cond(window)
         remade = list(take.tape.clean(window))
         take.tape.rows |= {f: Row(self._sourced(source), 0.0) for f, source in window.sources.items()}
         if self.model.refine is not None:
             window = self._first_pass(window, cond, remade, last)
-        take.session.begin(window, Past(take.tape.clean(window), take.given), cond)
+        take.session.begin(window, Past(take.tape.clean(window), take.given, self.anchor, self.image), cond)
         draw = self._draw(window)
+        shown = zip(window.frames, window.moves.tolist(), window.role)
+        self.moving = max((f for f, moves, role in shown if moves and role != "guide"), default=0)
         x, past = take.tape.load(window, draw)
         redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
         if window.cond_noise:
@@ -222,7 +252,17 @@ class Rollout:
         if last and hold:
             self.outlet.hold_from = take.first + frames_of_latents(take.tape.done, self.model.codec.stride) - hold
         for video in take.decode(self._grainy(made, draw)):
+            self._look_at(video, now)
             yield from self.outlet.push(video)
+
+    def _look_at(self, video: Tensor, now: Planned) -> None:
+        """Keep the frames that a model which is told of pixels will want again."""
+        if self.model.limits.context != "beside" or not video.shape[2]:
+            return
+        if self.image is None:
+            self.image = video[:, :, :1].clamp(-1, 1).clone()
+        if now.light:
+            self.take.given = video[:, :, :1].clamp(-1, 1).clone()
 
     def _grainy(self, made: Mapping[int, Tensor], draw: Callable[[Any, list[int], int], Tensor]) -> list[Tensor]:
         """Finished latents (B C h w) by their number in the take, with the noise that the decoder expects in them."""
@@ -270,9 +310,31 @@ class Rollout:
         ]
         return self.noise(spots, shape or self.shape).to(self.model.device)
 
-    def _flushed(self) -> Tensor:
-        with torch.inference_mode():
-            return self.take.decoder.flush()
+    # ------------------------------------------------------------ the prompt stream
+    @property
+    def script(self) -> Script:
+        """As it is now, after all edits."""
+        return self.live.script
+
+    @property
+    def edge(self) -> Edge:
+        """What has begun: an edit changes the first clip or block that has not started, and what comes after it."""
+        rows = self.take.tape.rows
+        begun = self._frame(max(rows) + 1) if rows else max(0, self.outlet.at)
+        return Edge(self.index, begun, self.model.codec.stride, self.model.limits.view)
+
+    @property
+    def reached(self) -> int:
+        """The first output frame that an edit can change once the window that is running now is done."""
+        return self._frame(self.moving + 1)
+
+    def edit(self, edit: Edit) -> Edit:
+        """Change the script behind what has begun; only before `run`, or right after an Ended event (see `Live.edit`)."""
+        return self.live.edit(edit, self.edge)
+
+    def follow(self, changes: Mapping[int, Sequence[Edit]]) -> None:
+        """Repeat edits, given by the window before which each was made; to be called before `load`."""
+        self.live.follow(changes)
 
     # ------------------------------------------------------------ takes
     def _new_take(self, number: int, first: int) -> Take:
@@ -285,20 +347,29 @@ class Rollout:
 
     def _session(self, guidance: Guidance) -> Session:
         """A new session of the model, with guidance if there is any."""
+        if self.track is not None and self.track.scale != 1:
+            scale, negative = max(guidance.scale), self._text(self.negative)
+            return TwoScales(self.model.session, scale, self.track.scale, negative)
         if guidance.plain:
             return self.model.session()
         negative = self._text(self.negative) if max(guidance.scale) > 1 else None
         return Guided(self.model.session, guidance, negative, self.batched)
 
     def _cut(self, cut: Cut) -> None:
-        """Open a new take, told of the end of the old one; a new shot (no seam) knows nothing, not even its anchor."""
+        """Open a new take, told of the end of the old one."""
         told, frames = self._told(cut)
         self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
         self._give(told, frames)
-        if not cut.seam:
-            self.anchor, self.look = None, Look()
+
+    def _cut_to(self, opening: Opening) -> None:
+        """Open a new shot, which knows nothing, or only the anchor of the one before."""
+        self.take = self._new_take(self.take.number + 1, self.outlet.cut(Cut(0)))
+        if opening == "new":
+            self.anchor, self.image, self.look = None, None, Look()
             if self.small is not None:
                 self.small.anchor = None
+        elif self.anchor is not None:
+            self._give([self.anchor], self.image)
 
     def _told(self, cut: Cut) -> tuple[list[Tensor], Tensor | None]:
         """The known latents (B C h w) with which a new take begins, and the frames that they are if handed over so."""
@@ -367,7 +438,10 @@ class Rollout:
         prompts = list(dict.fromkeys(scene.prompt for scene in scenes))
         texts = {prompt: self._text(prompt) for prompt in prompts}
         self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
-        return Cond(tuple(texts.values()), tuple(prompts.index(s.prompt) for s in scenes), self.fps, now.lora)
+        track = None
+        if self.track is not None:
+            track = self.track.sliced(window.frames, self.take.first, self.model.codec.stride).to(self.model.device)
+        return Cond(tuple(texts.values()), tuple(prompts.index(s.prompt) for s in scenes), self.fps, now.lora, track)
 
     def _text(self, prompt: str) -> Text:
         if prompt not in self.texts:
@@ -386,7 +460,7 @@ class Rollout:
         tensors |= {f"session.{k}": v for k, v in take.session.state().items()}
         if take.replay:
             tensors["replay"] = torch.stack(list(take.replay), 2)
-        for name, tensor in (("anchor", self.anchor), ("given", take.given)):
+        for name, tensor in (("anchor", self.anchor), ("given", take.given), ("image", self.image)):
             if tensor is not None:
                 tensors[name] = tensor
         small, tape_small = self.small.state() if self.small is not None else ({}, {})
@@ -395,6 +469,7 @@ class Rollout:
         tensors |= {f"look.{k}": v for k, v in look.items()}
         facts = {"index": self.index, "take": take.number, "first": take.first, "tape": tape, "outlet": shown}
         facts |= {"look": looked, "small": tape_small}
+        facts |= {"open": self.open, **self.live.state()}
         return {name: t.detach().contiguous() for name, t in tensors.items()}, facts
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -403,7 +478,9 @@ class Rollout:
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
 
-        self.index, self.anchor = facts["index"], tensors.get("anchor")
+        self.index, self.anchor, self.image = facts["index"], tensors.get("anchor"), tensors.get("image")
+        self.open = facts.get("open", True)
+        self.live.load(facts, self.index)
         self.outlet = Outlet.restored(part("outlet."), facts["outlet"], tail_length=self.plan.seam)
         self.take = self._new_take(facts["take"], facts["first"])
         self.take.given = tensors.get("given")
@@ -423,14 +500,3 @@ def _check_loras(model: Model, script: Script) -> None:
         if model.adapter is None:
             raise ValueError(f"{model.name} takes no LoRA, but a scene asks for {loras[0][0]}: leave `lora` out")
         model.adapter.check(loras)
-
-
-def _with_next(items: Iterable[tuple[Window, Any]]) -> Iterator[tuple[tuple[Window, Any], tuple[Window | None, Any]]]:
-    """Each item with the one after it, (None, None) after the last."""
-    before = None
-    for item in items:
-        if before is not None:
-            yield before, item
-        before = item
-    if before is not None:
-        yield before, (None, None)

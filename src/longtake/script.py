@@ -19,6 +19,7 @@ from typing import Any
 from longtake.geometry import frames_of_seconds
 
 MOST_BYTES = 1 << 20  # a script is text; anything larger is a mistake
+CUTS = ("anchor", "resample")  # how a scene may begin, besides going on (false) and knowing nothing (true)
 
 
 class ScriptError(ValueError):
@@ -27,14 +28,16 @@ class ScriptError(ValueError):
 
 @dataclass(frozen=True)
 class Scene:
-    """One prompt for a while. seconds None: as long as is left. cut: a new shot that knows nothing of the one before.
+    """One prompt for a while. seconds None: as long as is left.
 
+    cut: a new shot that knows nothing of the one before (true), that begins with the first picture of the shot before it
+    ("anchor"), or with that picture lightly re-sampled under the new prompt ("resample").
     lora: the file and strength of each LoRA; {file: strength}, or a list of files and [file, strength], will do too.
     """
 
     prompt: str
     seconds: float | None = None
-    cut: bool = False
+    cut: bool | str = False
     lora: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
@@ -44,8 +47,8 @@ class Scene:
             isinstance(self.seconds, int | float) and math.isfinite(self.seconds) and self.seconds > 0
         ):
             raise ScriptError(f"scene {self.prompt!r}: seconds must be a positive number, not {self.seconds}")
-        if not isinstance(self.cut, bool):
-            raise ScriptError(f"scene {self.prompt!r}: cut must be true or false, not {self.cut!r}")
+        if not isinstance(self.cut, bool) and self.cut not in CUTS:
+            raise ScriptError(f"scene {self.prompt!r}: cut is true, false, {' or '.join(CUTS)}, not {self.cut!r}")
         object.__setattr__(self, "lora", _loras(self.lora, f"scene {self.prompt!r}"))
 
 
@@ -62,12 +65,15 @@ class Script:
     """Scenes on a timeline of output frames. starts: the first frame of each scene; frames: the end (None: endless).
 
     fps: of the frames that it counts, where known.
+    abrupt: prompts whose embeddings are further apart than this begin a shot that is re-sampled from the anchor (None:
+    only where a scene says so). The distance is 1 - cosine, from 0 to 2.
     """
 
     scenes: tuple[Scene, ...]
     starts: tuple[int, ...]
     frames: int | None
     fps: float | None = field(default=None, compare=False)
+    abrupt: float | None = None
 
     @staticmethod
     def of(
@@ -87,10 +93,10 @@ class Script:
                     f"Script.of(..., {fps:g})"
                 )
             return source
-        scenes = list(source) if isinstance(source, list | tuple) else _read(source)
+        scenes, head = (list(source), {}) if isinstance(source, list | tuple) else _read(source)
         if not scenes:
             raise ScriptError("the script has no scenes: write at least one prompt")
-        return _timeline(scenes, fps, seconds, endless)
+        return replace(_timeline(scenes, fps, seconds, endless), **head)
 
     def at(self, frame: int) -> Scene:
         """The scene of an output frame; the last one goes on."""
@@ -105,12 +111,14 @@ class Script:
     def facts(self) -> dict[str, Any]:
         """A json-able record. Scenes without LoRAs do not mention them, as before there were any."""
         scenes = [{k: v for k, v in asdict(s).items() if k != "lora" or v} for s in self.scenes]
-        return {"scenes": scenes, "starts": list(self.starts), "frames": self.frames}
+        rest = {} if self.abrupt is None else {"abrupt": self.abrupt}
+        return {"scenes": scenes, "starts": list(self.starts), "frames": self.frames, **rest}
 
     @staticmethod
     def from_facts(facts: dict[str, Any]) -> Script:
         """Undo `facts`."""
-        return Script(tuple(Scene(**s) for s in facts["scenes"]), tuple(facts["starts"]), facts["frames"])
+        scenes = tuple(Scene(**s) for s in facts["scenes"])
+        return Script(scenes, tuple(facts["starts"]), facts["frames"], abrupt=facts.get("abrupt"))
 
 
 def _loras(given: Any, where: str) -> tuple[tuple[str, float], ...]:
@@ -154,9 +162,10 @@ def _timeline(scenes: list[Scene], fps: float, seconds: float | None, endless: b
     return Script(tuple(scenes[i] for i in kept), tuple(starts[i] for i in kept), frames, fps=fps)
 
 
-def _read(source: str | Path) -> list[Scene]:
+def _read(source: str | Path) -> tuple[list[Scene], dict[str, Any]]:
+    """The scenes, and what the script says of the whole."""
     if not isinstance(source, Path):
-        return [Scene(source)]
+        return [Scene(source)], {}
     path = source
     if path.suffix not in (".txt", ".toml"):
         raise ScriptError(f"{path}: a script is a .txt file (a prompt per line) or a .toml file")
@@ -168,7 +177,7 @@ def _read(source: str | Path) -> list[Scene]:
         raise ScriptError(f"cannot read the script {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ScriptError(f"{path}: not UTF-8 text") from error
-    return _lines(text) if path.suffix == ".txt" else _toml(text, path)
+    return (_lines(text), {}) if path.suffix == ".txt" else _toml(text, path)
 
 
 def _lines(text: str) -> list[Scene]:
@@ -176,12 +185,12 @@ def _lines(text: str) -> list[Scene]:
     return [Scene(line) for line in lines if line and not line.startswith("#")]
 
 
-def _toml(text: str, path: Path) -> list[Scene]:
+def _toml(text: str, path: Path) -> tuple[list[Scene], dict[str, Any]]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScriptError(f"{path}: {error}") from error
-    _only(table, {"scene"}, path, "the script")
+    _only(table, {"scene", "abrupt"}, path, "the script")
     rows = table.get("scene", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ScriptError(f"{path}: scenes are written as [[scene]] tables")
@@ -201,7 +210,13 @@ def _toml(text: str, path: Path) -> list[Scene]:
         except ScriptError as error:
             raise ScriptError(f"{path}: {where}: {error}") from error
         clock = math.nan if scenes[-1].seconds is None else clock + scenes[-1].seconds
-    return scenes
+    return scenes, {"abrupt": _abrupt(table["abrupt"], path)} if "abrupt" in table else {}
+
+
+def _abrupt(given: Any, path: Path) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 2:
+        raise ScriptError(f"{path}: abrupt is a distance of prompts from 0 (equal) to 2, not {given!r}")
+    return float(given)
 
 
 def _begins(scenes: list[Scene], clock: float, at: Any, path: Path, where: str) -> tuple[list[Scene], float]:

@@ -115,6 +115,12 @@ class Tape:
         for f in [f for f in self.rows if f not in window.frames[:shown]]:
             del self.rows[f]
 
+    def rest(self) -> Iterator[tuple[int, Tensor]]:
+        """Hand over what was held for a window that will not come."""
+        while self.done in self.rows and self.rows[self.done].level == 0:
+            yield self.done, self.rows[self.done].value
+            self.done += 1
+
     def _row(self, window: Window, i: int, x: Tensor, past: Memory | None) -> Row:
         f, value, level = window.frames[i], x[:, :, i].clone(), float(window.levels[-1, i])
         if window.blend is not None and self.rows[f].level == 0:

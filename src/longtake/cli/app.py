@@ -146,6 +146,37 @@ def verify(folder: Path, /, *, segment: int | None = None, remake: bool = True) 
 
 
 @app.command
+def prompts(
+    folder: Path,
+    action: Literal["list", "add", "insert", "replace"] = "list",
+    prompt: str | None = None,
+    /,
+    *,
+    at: float | None = None,
+    seconds: float | None = None,
+    cut: Literal["no", "yes", "anchor", "resample"] | None = None,
+    wait: float = 2.0,
+    format: Format = "text",
+) -> int:
+    """See the prompts of a video, or change them while it is made; what has begun is never changed.
+
+    Args:
+        folder: What `longtake generate` made or is making.
+        action: list; add a scene at the end; insert one, which moves the rest; replace the prompt until its scene ends.
+        prompt: What should be seen.
+        at: Second of the video (default: as early as can be).
+        seconds: Length of what is added or inserted (default: 5).
+        cut: Begin a new shot: knowing nothing, with the first picture of this one, or with that picture re-sampled.
+        wait: Seconds to wait for an answer from the process that makes the video.
+        format: json prints one object.
+    """
+    from longtake.cli.prompts import prompts
+
+    kind = {None: None, "no": False, "yes": True}.get(cut, cut)
+    return prompts(folder, action, prompt, at, seconds, kind, wait, format == "json")
+
+
+@app.command
 def plan(
     name: str | None = None,
     /,

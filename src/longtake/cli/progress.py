@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from longtake.cli.preview import Calibration, duration
 from longtake.engine import Began, Called, Ended, Frames
+from longtake.live import Switched
 from longtake.reel import Done, Event, Opened, Published, Segment, Snapshot
 from longtake.settings import Settings
 
@@ -189,6 +190,7 @@ FACTS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Opened: _plain,
     Segment: _plain,
     Snapshot: _plain,
+    Switched: _plain,
     Done: lambda e: _plain(e.published),
 }
 

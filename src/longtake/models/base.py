@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longtake.guidance import Guidance
+    from longtake.noise import Noise
 
 Loras = tuple[tuple[str, float], ...]  # path and strength of each
 
@@ -35,13 +36,15 @@ class Text:
 class Cond:
     """What the model is told of the script: the prompts in view, and which of them each frame in view follows.
 
-    loras: of the scene that the first new frame follows.
+    loras: of the scene that the first new frame follows. track: what each latent frame in view is told of a track beside
+    the video (F, stride, D) (None: nothing, for a model that takes one: unconditional).
     """
 
     texts: tuple[Text, ...]
     scene: tuple[int, ...]
     fps: float = 24.0
     loras: Loras = ()
+    track: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ class Model:
     decode_noise: level of the noise in the latents that the decoder takes, if it was trained to remove some.
     solver: the one that suits it (see longtake.solve). builtin: part of the package, found by its name. source: the name
     under which `load` finds it again, where the path alone does not say it.
+    noise: makes the published noise of a video of these seeds, where there is one (None: keyed noise).
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
     guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
@@ -180,6 +184,7 @@ class Model:
     solver: str = "euler"
     builtin: bool = False
     source: str = ""
+    noise: Callable[[Sequence[int]], Noise] | None = None
     adapter: Adapter | None = None
     guide: Guidance | None = None
     blocks: int = 0

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from longtake.plan import Limits, PlanError, Window
 from longtake.plans.chunks import Chunks
+from longtake.plans.levels import Sampled
 from longtake.plans.looping import Looping
 from longtake.plans.stream import Stream
 
 
-class Plan(Protocol):
+class Plan(Sampled, Protocol):
     """A strategy with its options."""
 
     @property
@@ -43,7 +44,9 @@ PLANS: dict[str, Strategy] = {
     "relay": Strategy(Chunks, "clips; the last frames of one start the next (LTX)", dict(hand="pixels", overlap=1)),
     "sliding": Strategy(Chunks, "windows that overlap by clean frames (SkyReels-V2)", dict()),
     "soft": Strategy(Chunks, "windows whose overlap is remade from half its noise and cross-faded", dict(strength=0.5)),
-    "looping": Strategy(Looping, "tiles from fresh noise, led by copies of the tail, cross-faded (LTX looping)", dict()),
+    "looping": Strategy(
+        Looping, "tiles from fresh noise, led by copies of the tail, cross-faded (LTX looping)", dict()
+    ),
     "crossclip": Strategy(
         Chunks, "clips told of the last frames beside x (SVI)", dict(hand="pixels8", overlap=1, beside=True)
     ),

@@ -1,6 +1,7 @@
 """The reel: a run directory that is stream, checkpoint and playlist at once."""
 
 from longtake.reel.disk import ReelError
+from longtake.reel.edits import PromptStream
 from longtake.reel.given import kept
 from longtake.reel.layout import claim, vacant
 from longtake.reel.manifest import Manifest, describe, manifest_of, threads
@@ -19,6 +20,7 @@ __all__ = [
     "Keep",
     "Manifest",
     "Opened",
+    "PromptStream",
     "Published",
     "ReelError",
     "Segment",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.reel import disk, journal, playlist, snapshot
+from longtake.reel import disk, edits, journal, playlist, snapshot
 from longtake.reel import manifest as manifests
 from longtake.reel.damage import damaged
 from longtake.reel.disk import ReelError, Written
@@ -46,6 +46,7 @@ def verify(
     yield from _segments(layout, manifest, count, hurt)
     yield _playlist(layout, manifest, count)
     yield from _given(layout, manifest)
+    yield from _prompts(layout, manifest)
     yield from _snapshots(layout)
     yield from _video(layout)
     for difference in manifests.differences(manifest, now) if now else []:
@@ -87,6 +88,17 @@ def _given(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
             yield Finding(True, f"{path.name}, which the video was given, has its SHA-256")
     except ReelError as error:
         yield Finding(False, str(error))
+
+
+def _prompts(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
+    """What was changed while it was made, and how it went over from scene to scene."""
+    before = manifest.settings.get("given", {}).get("video", {}).get("frames", 0)
+    for line in journal.notes(layout.journal, edits.EDIT):
+        what = f"{line['op']} from {(line['at'] + before) / manifest.fps:.2f} s on" if "at" in line else "refused"
+        yield Finding(True, f"an edit, before window {line['window']}: {what}")
+    for line in journal.notes(layout.journal, edits.SWITCH):
+        told = f"{line['did']}, {line['distance']:.2f} from the prompt before"
+        yield Finding(True, f"a switch at {line['frame'] / manifest.fps:.2f} s: {told}")
 
 
 def _snapshots(layout: Layout) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from longtake import media
-from longtake.reel import disk, journal, sheet
+from longtake.reel import disk, edits, journal, sheet
 from longtake.reel.damage import intact_init, intact_segment
 from longtake.reel.disk import Written
 from longtake.reel.layout import Layout
@@ -86,7 +86,7 @@ def _sheet(layout: Layout, manifest: Manifest, frames: int) -> bytes:
     def frame(number: int) -> Tensor:
         return segment(number // manifest.segment)[number % manifest.segment]
 
-    title, sections = _sections(manifest, frames)
+    title, sections = _sections(edits.rewritten(layout, manifest), frames)
     height, width = manifest.size
     facts = f"{float(frames / manifest.fps):.1f} s · {float(manifest.fps):g} fps · {width} x {height}"
     note = " · ".join(

@@ -10,7 +10,7 @@ from pathlib import Path
 from longtake.engine import Began, Ended, Frames
 from longtake.engine import Event as EngineEvent
 from longtake.given import Making
-from longtake.reel import disk, journal, playlist, snapshot
+from longtake.reel import disk, edits, journal, playlist, snapshot
 from longtake.reel import given as givens
 from longtake.reel import manifest as manifests
 from longtake.reel.damage import damaged, refuse
@@ -114,6 +114,7 @@ class _Recording:
         self.cutter = Cutter(manifest.segment)
         index = self.start.segments if self.start else 0
         self.shelf = Shelf(layout, manifest, book, index, self.known, lenient)
+        self.inbox = edits.Inbox(layout, book, self.known * manifest.segment)
         self.fresh_take = False
 
     @staticmethod
@@ -147,9 +148,11 @@ class _Recording:
         if next(journal.notes(self.layout.journal, "done"), None):
             yield from self._done_before()
             return
+        edits.follow(self.layout, rollout)
         if self.start:
             self._load(rollout, self.start)
         yield Opened(self.layout.folder, self.start.frames if self.start else 0, self.known)
+        self.inbox.take(rollout)
         for event in rollout.run():
             saved = self._saved(rollout, event) if isinstance(event, Ended) else None
             yield event
@@ -159,6 +162,7 @@ class _Recording:
                 yield from self._frames(event)
             if saved:
                 yield Snapshot(saved.window, saved.frames, saved.bytes)
+            self.inbox.saw(rollout, event)
         for first, frames in self.cutter.flush():
             yield self.shelf.put(first, frames)
         yield self._done()

@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake import media
 from longtake.engine import Frames
 from longtake.given import Making
-from longtake.reel import damage, disk, snapshot
+from longtake.reel import damage, disk, edits, snapshot
 from longtake.reel import journal as journals
 from longtake.reel import manifest as manifests
 from longtake.reel.disk import ReelError
@@ -49,6 +49,7 @@ class Remade:
 def runs(layout: Layout, manifest: Manifest, rollout: Making, start: Saved | None) -> Generator[Run]:
     """The segments after a snapshot (None: all), made anew, to the end of the video. Constant memory."""
     cutter = Cutter(manifest.segment)
+    edits.follow(layout, rollout)
     if start:
         tensors, facts, pending = snapshot.load(layout.snapshots, start)
         rollout.load(tensors, facts)

@@ -1,0 +1,220 @@
+"""The prompt stream: edits take effect behind what has begun, and never change it; scenes open from the anchor."""
+
+import pytest
+import torch
+
+from longtake.engine import Began, Ended, Frames, Rollout
+from longtake.live import Switched
+from longtake.models.clock import _read, clock
+from longtake.models.gauss import gauss
+from longtake.plan import Limits
+from longtake.plans import plan
+from longtake.prompts import Edit, TooLate, edited, resolved
+from longtake.script import Scene, Script, ScriptError
+
+FPS = 24
+PLANS = [
+    ("sliding", dict(overlap=5)),
+    ("relay", dict(overlap=5)),
+    ("relay", dict(overlap=5, hand="pixels8", keep="new")),
+    ("looping", dict(overlap=8)),
+    ("crossclip", dict(overlap=5, keep="new")),
+    ("async", dict(overlap=5, lag=2)),
+    ("endless", dict(lag=2)),
+    ("rolling", dict()),
+    ("blocks", dict()),
+]
+SCRIPT = Script.of([Scene("a", 2.0), Scene("b", 2.0), Scene("c", 2.0)], FPS)
+
+
+def rows(script: Script) -> list[tuple[int, str]]:
+    return [(start, scene.prompt) for start, scene in zip(script.starts, script.scenes)]
+
+
+def change(edit: Edit, earliest: int = 0, script: Script = SCRIPT) -> Script:
+    return edited(script, resolved(script, edit, earliest, FPS), FPS)
+
+
+# ---------------------------------------------------------------- the script
+def test_add_comes_last_and_makes_the_video_longer():
+    after = change(Edit("add", "d", frames=24), earliest=100)
+    assert rows(after) == [*rows(SCRIPT), (144, "d")] and after.frames == 168
+
+
+def test_add_to_an_endless_video_comes_after_the_last_scene_or_now():
+    endless = Script.of([Scene("a", 1.0), Scene("b", 1.0)], FPS, endless=True)
+    after = change(Edit("add", "c", frames=24), 10, endless)
+    assert rows(after) == [(0, "a"), (24, "b"), (48, "c")] and after.frames is None
+    assert rows(change(Edit("add", "d"), 10, after))[-1] == (72, "d")
+    assert rows(change(Edit("add", "d"), 500, after))[-1] == (500, "d")
+
+
+def test_insert_moves_what_comes_after_and_the_interrupted_scene_goes_on():
+    after = change(Edit("insert", "x", at=60, frames=24))
+    assert rows(after) == [(0, "a"), (48, "b"), (60, "x"), (84, "b"), (120, "c")] and after.frames == 168
+    assert rows(change(Edit("insert", "x", at=48, frames=24))) == [(0, "a"), (48, "x"), (72, "b"), (120, "c")]
+
+
+def test_replace_changes_no_times():
+    assert rows(change(Edit("replace", "x", at=48))) == [(0, "a"), (48, "x"), (96, "c")]
+    after = change(Edit("replace", "x", at=60))
+    assert rows(after) == [(0, "a"), (48, "b"), (60, "x"), (96, "c")] and after.frames == 144
+    assert change(Edit("replace", "x", cut="anchor"), 30).scenes[1] == Scene("x", 2.0, "anchor")
+
+
+def test_the_past_is_refused_with_the_earliest_time():
+    with pytest.raises(TooLate, match=r"earliest time that can still change is 2\.50 s") as caught:
+        change(Edit("replace", "x", at=48), earliest=60)
+    assert caught.value.earliest == 60
+    with pytest.raises(ScriptError, match=r"ends at 6\.00 s"):
+        change(Edit("insert", "x", at=150), earliest=60)
+    for bad in (dict(op="delete"), dict(prompt=" "), dict(at=-1), dict(frames=0), dict(cut="soft")):
+        with pytest.raises(ScriptError):
+            Edit(**{"op": "add", "prompt": "p", **bad})
+
+
+def test_an_edit_is_json():
+    edit = Edit("insert", "x", at=3, cut="resample")
+    assert Edit.from_facts({**edit.facts(), "id": "other"}) == edit
+
+
+# ---------------------------------------------------------------- while it is made
+def rollout(name: str, options: dict, script: Script, stride: int = 4) -> Rollout:
+    beside = "beside" if name == "crossclip" else "in place"
+    return Rollout(clock(stride, view=9, context=beside), script, plan(name, steps=4, **options))
+
+
+def made(run: Rollout, edits: dict[int, Edit] | None = None) -> tuple[list[int], list[Switched], list[Edit]]:
+    """What the clock shows, the switches, and the edits as they were taken before these windows."""
+    parts, switches, taken, at = [], [], [], 0
+    for edit in [] if not edits or 0 not in edits else [edits[0]]:
+        taken.append(run.edit(edit))
+    for event in run.run():
+        if isinstance(event, Frames):
+            assert event.first == at
+            at += event.video.shape[2]
+            parts.append(event.video)
+        if isinstance(event, Switched):
+            switches.append(event)
+        if isinstance(event, Ended) and edits and event.index + 1 in edits:
+            taken.append(run.edit(edits[event.index + 1]))
+    return _read(torch.cat(parts, 2))[0].int().tolist(), switches, taken
+
+
+@pytest.mark.parametrize(("name", "options"), PLANS)
+def test_every_plan_takes_edits_without_a_gap(name, options):
+    """A new prompt from now on, more video at the end, and a cut: the clock counts on, then from 0 again."""
+    edits = {1: Edit("replace", "x"), 2: Edit("add", "d", frames=30, cut=True)}
+    counted, switches, taken = made(rollout(name, options, SCRIPT), edits)
+    assert counted == [*range(144), *range(30)]
+    assert taken[0].at is not None and 0 < taken[0].at <= 48 and taken[1].at == 144
+    assert [s.prompt for s in switches] == ["x", "b", "c", "d"] and switches[0].frame == taken[0].at
+    assert [s.did for s in switches] == ["keep", "keep", "keep", "cut"]
+
+
+@pytest.mark.parametrize(("name", "options"), PLANS)
+def test_a_cut_now_begins_with_the_next_window_that_can_be_cut(name, options):
+    counted, _, (taken,) = made(rollout(name, options, SCRIPT), {2: Edit("replace", "x", cut=True)})
+    assert counted == [*range(taken.at), *range(144 - taken.at)]
+
+
+@pytest.mark.parametrize(("name", "options"), PLANS)
+def test_edits_repeated_by_window_make_the_same_video_from_any_snapshot(name, options):
+    edits = {1: Edit("replace", "x"), 2: Edit("insert", "y", frames=20, cut="anchor")}
+    run = rollout(name, options, SCRIPT)
+    whole, _, taken = made(run, edits)
+    changes = {window: [edit] for window, edit in zip(edits, taken)}
+    again = rollout(name, options, SCRIPT)
+    snapshots, shown = [], []
+    again.follow(changes)
+    for event in again.run():
+        if isinstance(event, Frames):
+            shown += _read(event.video)[0].int().tolist()
+        if isinstance(event, Ended) and event.index < 4:
+            tensors, facts = again.state()
+            snapshots.append((event.frames, {k: t.clone() for k, t in tensors.items()}, facts))
+    assert shown == whole
+    for frames, tensors, facts in snapshots:
+        third = rollout(name, options, SCRIPT)
+        third.follow(changes)
+        third.load(tensors, facts)
+        assert made(_From(third, frames))[0] == whole[frames:]
+        assert third.script == run.script
+
+
+class _From:
+    """A rollout whose frames are counted from `first` on."""
+
+    def __init__(self, rollout: Rollout, first: int):
+        self.rollout, self.first = rollout, first
+
+    def run(self):
+        for event in self.rollout.run():
+            yield Frames(event.first - self.first, event.video) if isinstance(event, Frames) else event
+
+
+def test_what_has_begun_cannot_be_edited():
+    run = rollout("sliding", dict(overlap=5), SCRIPT)
+    events = run.run()
+    for event in events:
+        if isinstance(event, Ended):
+            break
+    assert run.edge.begun == 33
+    with pytest.raises(TooLate, match=r"1\.38 s"):
+        run.edit(Edit("replace", "x", at=32))
+    assert run.edit(Edit("replace", "x", at=33)).at == 33
+    for _ in events:
+        pass
+    with pytest.raises(TooLate, match="the last clip has begun"):
+        run.edit(Edit("add", "z"))
+    assert run.edit(Edit("add", "z", cut=True)).at == 144
+    assert sum(isinstance(event, Began) for event in run.run()) > 0
+
+
+# ---------------------------------------------------------------- anchors
+class Words:
+    """Prompts as directions in a plane: their distance is known."""
+
+    def encode(self, prompts):
+        angle = torch.tensor([{"a": 0.0, "b": 0.1, "c": 1.5}[p[0]] for p in prompts])
+        return torch.stack([angle.cos(), angle.sin()], -1)[:, None]
+
+    def unknown(self, prompt):
+        return ()
+
+
+@pytest.mark.parametrize(("name", "options"), [PLANS[0], PLANS[4], PLANS[6]])
+def test_an_abrupt_prompt_is_resampled_from_the_anchor(name, options):
+    """b is near a, c is far from b: the video goes on at b, and begins again with the anchor at c."""
+    model = gauss(view=9, size=8, context="beside" if name == "crossclip" else "in place")
+    model.text = Words()
+    script = Script(SCRIPT.scenes, SCRIPT.starts, SCRIPT.frames, abrupt=0.3)
+    run = Rollout(model, script, plan(name, steps=6, **options))
+    frames, switches = {}, []
+    for event in run.run():
+        if isinstance(event, Frames):
+            frames |= {event.first + i: event.video[:, :, i] for i in range(event.video.shape[2])}
+        if isinstance(event, Switched):
+            switches.append(event)
+    assert [(s.prompt, s.did) for s in switches] == [("b", "keep"), ("c", "resample")]
+    assert switches[0].distance == pytest.approx(1 - torch.tensor(0.1).cos().item(), abs=1e-6)
+    assert switches[1].distance == pytest.approx(1 - torch.tensor(1.4).cos().item(), abs=1e-6)
+    assert sorted(frames) == list(range(144)) and switches[1].frame == 96
+    like = torch.corrcoef(torch.stack([frames[0].flatten(), frames[96].flatten(), frames[95].flatten()]))
+    assert 0.6 < like[0, 1] < 1 - 1e-3, "lightly re-sampled: like the anchor, and not it"
+    assert like[0, 2] < 0.5
+
+
+@pytest.mark.parametrize(("name", "options"), [PLANS[0], PLANS[4], PLANS[6]])
+def test_a_cut_to_the_anchor_shows_it_again(name, options):
+    scenes = [Scene("a", 2.0), Scene("c", 2.0, "anchor"), Scene("a", 2.0, True)]
+    beside = "beside" if name == "crossclip" else "in place"
+    run = Rollout(clock(4, view=9, context=beside), Script.of(scenes, FPS), plan(name, steps=4, **options))
+    counted, switches, _ = made(run)
+    assert counted == [*range(48), *range(48), *range(48)]
+    assert [s.did for s in switches] == ["anchor", "cut"]
+
+
+def test_nothing_is_resampled_unless_asked():
+    assert Script.of([Scene("a"), Scene("b")], FPS).abrupt is None
+    assert Limits(view=9).context == "in place"
