@@ -161,10 +161,14 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoRecipe:
-    """A `Recipe`: the samples that `draw` makes of a step and its chance, and the loss of them."""
+    """A `Recipe`: the samples that `draw` makes of a step and its chance, and the loss of them.
+
+    uniform: whether all samples make the same calls of the network, see `Recipe`.
+    """
 
     video: Video
     draw: Callable[[int, torch.Generator], Sample]
+    uniform: bool = False
 
     @property
     def module(self) -> WanTransformer:

@@ -62,6 +62,11 @@ class Distil:
         """The student and what it learns from."""
         return self.inner.video
 
+    @property
+    def uniform(self) -> bool:
+        """See `Recipe`."""
+        return self.inner.uniform
+
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """See `Recipe`."""
         sample = self.inner.draw(step, rng)

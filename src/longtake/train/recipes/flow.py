@@ -56,4 +56,4 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
     def draw(step: int, rng: torch.Generator) -> Sample:
         return beginnings(settings, video, settings.length(step, rng), rng)[0]
 
-    return VideoRecipe(video, draw)
+    return VideoRecipe(video, draw, uniform=True)

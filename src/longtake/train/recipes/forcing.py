@@ -80,4 +80,5 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
     """The recipe of a run's table and folder."""
     settings = read_table(ForcingConfig, config, "forcing")
     video = Video(settings, out, card_of(Card(), settings.card, "forcing.card"))
-    return VideoRecipe(video, Forcing(settings, video))
+    drawn = Forcing(settings, video)
+    return VideoRecipe(video, drawn, uniform=drawn.own.share == 0)

@@ -52,7 +52,7 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
         sample, numbers = beginnings(settings, video, frames, rng)
         return replace(sample, beside=tolds.beside(numbers, frames))
 
-    return VideoRecipe(video, draw)
+    return VideoRecipe(video, draw, uniform=True)
 
 
 def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:

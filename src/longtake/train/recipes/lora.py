@@ -49,6 +49,11 @@ class LoraRecipe:
         """See `Recipe`."""
         return self.inner.module
 
+    @property
+    def uniform(self) -> bool:
+        """See `Recipe`."""
+        return bool(getattr(self.inner, "uniform", False))
+
     def loss(self, step: int, rng: torch.Generator) -> Tensor | Loss:
         """See `Recipe`."""
         return self.inner.loss(step, rng)
