@@ -94,11 +94,13 @@ def _prompts(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """What was changed while it was made, and how it went over from scene to scene."""
     before = manifest.settings.get("given", {}).get("video", {}).get("frames", 0)
     for line in journal.notes(layout.journal, edits.EDIT):
-        what = f"{line['op']} from {(line['at'] + before) / manifest.fps:.2f} s on" if "at" in line else "refused"
+        what = (
+            f"{line['op']} from {float((line['at'] + before) / manifest.fps):.2f} s on" if "at" in line else "refused"
+        )
         yield Finding(True, f"an edit, before window {line['window']}: {what}")
     for line in journal.notes(layout.journal, edits.SWITCH):
         told = f"{line['did']}, {line['distance']:.2f} from the prompt before"
-        yield Finding(True, f"a switch at {line['frame'] / manifest.fps:.2f} s: {told}")
+        yield Finding(True, f"a switch at {float(line['frame'] / manifest.fps):.2f} s: {told}")
 
 
 def _snapshots(layout: Layout) -> Iterator[Finding]:
