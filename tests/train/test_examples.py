@@ -16,13 +16,14 @@ from longtake.train.recipes.flow import FlowConfig
 from longtake.train.recipes.forcing import ForcingConfig
 from longtake.train.recipes.i2v import I2vConfig
 from longtake.train.recipes.lora import LoraConfig
+from longtake.train.recipes.recycle import RecycleConfig
 from longtake.train.recipes.text import TextConfig
 from longtake.train.start import network
 from longtake.train.told import Givens
 
 CONFIGS = {
     "codec": CodecConfig, "text": TextConfig, "flow": FlowConfig, "forcing": ForcingConfig, "causal": CausalConfig,
-    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig,
+    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig, "recycle": RecycleConfig,
 }  # fmt: skip
 INSIDE = {"mixture": Mixture, "own": OwnHistory, "given": Givens}
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "train").glob("*.toml"))

@@ -42,7 +42,7 @@ NETWORK = dict(
     num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32,
     num_layers=1, view=9,
 )  # fmt: skip
-RATE = {"codec": 3e-3, "text": 2e-2, "distil": 1e-2, "lora": 2e-2}
+RATE = {"codec": 3e-3, "text": 2e-2, "distil": 1e-2, "lora": 2e-2, "recycle": 2e-2}
 SHORT = Settings(steps=30, lr=3e-3, warmup=3, save=0, log=30)
 
 
@@ -85,6 +85,7 @@ def tables(material):
         "i2v": {**short, "network": {**NETWORK, "in_channels": 12}, "given": {"counts": (1, 5), "weights": (0.5, 0.5)}},
         "distil": {"recipe": "flow", "guidance": 3.0, "settings": onward},
         "lora": {"recipe": "flow", "rank": 4, "settings": {**short, "network": NETWORK}},
+        "recycle": {"recipe": "flow", "preset": "none", "rank": 4, "alpha": 4.0, "settings": onward},
     }  # fmt: skip
 
 

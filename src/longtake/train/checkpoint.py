@@ -44,13 +44,20 @@ def newest_checkpoint(out: Path) -> Path | None:
     return max(out.glob(NAME), default=None)
 
 
-def save(out: Path, step: int, parts: Parts, state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint in one piece; every rank calls it. CheckpointError leaves those before as they were."""
+def save(
+    out: Path, step: int, parts: Parts, state: Mapping[str, Any], files: Callable[[Path], None] | None = None
+) -> Path:
+    """Write a checkpoint in one piece; every rank calls it. CheckpointError leaves those before as they were.
+
+    files: writes what else belongs to it into its folder, on every rank.
+    """
     folder = place(out, step)
     draft, first = folder.with_suffix(".part"), not ranks()[0]
     problem = _attempt(lambda: _fresh(draft)) if first else ""
     agree()  # the folder is there before anyone writes into it
     problem = problem or _attempt(lambda: [_write(draft, name, tensors) for name, tensors in parts.items()])
+    if files and not problem:
+        problem = _attempt(lambda: files(draft))
     if first and not problem:
         problem = _attempt(lambda: write_json(draft / "state.json", state))
     problems = [text for text in told(problem) if text]

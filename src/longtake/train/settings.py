@@ -100,4 +100,15 @@ class DescribesBatch(Protocol):
         """The batch that `loss` drew from the same rng, in a line: captions, clip numbers, levels."""
 
 
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A recipe that needs more than weights to go on."""
+
+    def keep(self, folder: Path) -> None:
+        """Write it into the folder of a checkpoint, on every rank."""
+
+    def recall(self, folder: Path) -> None:
+        """Read it from there."""
+
+
 MakeRecipe = Callable[[Mapping[str, Any], Path], Recipe]

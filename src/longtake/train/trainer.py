@@ -145,7 +145,8 @@ class Run:
             "optimiser": optimiser_state(self.recipe.module, self.optimisers),
         }
         state = {"step": self.step, "batches": self.batches, "bad": self.bad, "settings": asdict(self.settings)}
-        folder = checkpoint.save(self.out, self.step, parts, state | self.books.state())
+        files = getattr(self.recipe, "keep", None)
+        folder = checkpoint.save(self.out, self.step, parts, state | self.books.state(), files)
         checkpoint.prune(self.out, self.settings.keep, read_best(self.out).get("checkpoint", ""))
         return folder
 
@@ -167,3 +168,5 @@ class Run:
         load_optimiser_state(module, self.optimisers, checkpoint.read(folder, "optimiser", weights))
         self.step, self.bad = state["step"], state.get("bad", 0)
         self.books.load(state, self.step, not ranks()[0])
+        if hasattr(self.recipe, "recall"):
+            self.recipe.recall(folder)

@@ -1,7 +1,7 @@
 """The registry of training recipes: adding one is one file and one line here."""
 
 from longtake.train.loop import MakeRecipe
-from longtake.train.recipes import causal, distil, flow, forcing, i2v, lora
+from longtake.train.recipes import causal, distil, flow, forcing, i2v, lora, recycle
 from longtake.train.recipes.codec import CodecRecipe
 from longtake.train.recipes.text import TextRecipe
 
@@ -14,4 +14,4 @@ RECIPES: dict[str, MakeRecipe] = {
     "i2v": i2v.make,
     "distil": distil.make,
 }
-RECIPES["lora"] = lora.maker(dict(RECIPES))
+RECIPES |= {"lora": lora.maker(dict(RECIPES)), "recycle": recycle.maker(dict(RECIPES))}

@@ -1,0 +1,288 @@
+"""Recipe `recycle`: error-recycling fine-tuning (Stable Video Infinity): a LoRA learns from its own mistakes.
+
+The errors that the network makes are kept (`train.memory`) and put back into later inputs: into the clean video, into
+the noise, and into the frames that the network is told of, as they are when it goes on from its own video. It is
+taught the clean video all the same: the target is (noise + E_noise) - video, whatever the input was. It works on top of
+any recipe that draws samples and gives velocities, of any family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from longtake.models.lora import inject, save
+from longtake.models.wan_lora import SVI_TARGETS
+from longtake.noise import shifted
+from longtake.train.checkpoint import CheckpointError
+from longtake.train.config import ConfigError, read_table
+from longtake.train.memory import Memory, Replace, Residual, shared
+from longtake.train.ranks import ranks
+from longtake.train.sample import Sample
+from longtake.train.settings import Recipe
+from longtake.train.shards import Loss
+
+STEPS = 1000  # levels that training draws from
+HISTORY = 0.05  # frames at or below this level are those that the network goes on from
+
+# Published settings: paper (Table 9) and scripts of Stable Video Infinity 1.0, and those that were asked for.
+PRESETS: Mapping[str, Mapping[str, float]] = {
+    "svi-film": dict(video=0.9, told=0.9, noise=0.01, clean=0.5),
+    "svi-shot": dict(video=0.9, told=0.9, noise=0.01, clean=0.2),
+    "svi-requested": dict(video=0.5, told=0.5, noise=0.5, clean=0.0),
+    "none": dict(video=0.0, told=0.0, noise=0.0, clean=1.0),  # the same training without errors
+}
+
+
+@dataclass(frozen=True)
+class RecycleConfig:
+    """recipe, settings: the recipe that draws samples, and its table. preset: see PRESETS; what is given wins over it.
+
+    video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told of;
+    clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up to
+    this much, up or down. warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
+    buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted levels evenly and
+    weights them, "recipe" keeps those of the recipe. rank, alpha, targets, seed: of the LoRA.
+    """
+
+    recipe: str = "i2v"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "svi-film"
+    video: float | None = None
+    noise: float | None = None
+    told: float | None = None
+    clean: float | None = None
+    frames: int = 3
+    jitter: float = 0.0
+    warmup: int = 50
+    update: float = 0.1
+    buckets: int = 50
+    capacity: int = 500
+    full: Replace = "nearest"
+    ram: float = 8.0
+    shift: float = 5.0
+    levels: Literal["published", "recipe"] = "published"
+    rank: int = 128
+    alpha: float = 128.0
+    targets: Sequence[str] = SVI_TARGETS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ConfigError(f"preset is {self.preset!r}; it is one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in ("video", "noise", "told", "clean", "update"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
+        if self.frames < 1 or self.jitter < 0 or self.warmup < 0:
+            raise ConfigError("frames is at least 1; jitter and warmup are not negative")
+
+
+# ---------------------------------------------------------------- arithmetic
+def published_levels(rng: torch.Generator, count: int, shift: float) -> Tensor:
+    """Levels (B,): entries of the grid of 1000 shifted ones, each equally likely."""
+    u = 1 - torch.randint(STEPS, (count,), generator=rng).double() / STEPS
+    return shifted(u, shift).float()
+
+
+def level_weight(level: Tensor, shift: float) -> Tensor:
+    """Weight of levels: a bell around the middle timestep, 0 at its lowest, 1 on average over the grid."""
+    grid = bell(shifted(1 - torch.arange(STEPS, dtype=torch.float64) / STEPS, shift))
+    return ((bell(level.double()) - grid.min()) / (grid - grid.min()).mean()).to(level)
+
+
+def bell(level: Tensor) -> Tensor:
+    """exp(-2 ((t - 500) / 1000)^2) of the timestep t = 1000 level."""
+    return torch.exp(-2 * (level - 0.5) ** 2)
+
+
+# ---------------------------------------------------------------- one batch
+@dataclass(frozen=True)
+class Chosen:
+    """What is put into one video: errors (C F h w) of the video, of the noise, and of told frames (C m h w), or none."""
+
+    video: Tensor | None = None
+    noise: Tensor | None = None
+    told: Tensor | None = None
+    clean: bool = True
+
+
+def choose(config: RecycleConfig, memory: Memory, level: Tensor, rng: torch.Generator) -> Chosen:
+    """Decide by chance what goes into a video at levels (F,), and draw it."""
+    assert (
+        config.video is not None and config.noise is not None and config.told is not None and config.clean is not None
+    )
+    noisy, told, video, clean = torch.rand(4, generator=rng).tolist()
+    if clean < config.clean:
+        return Chosen()
+    highest, found = float(level.max()), dict[str, Tensor]()
+    if noisy < config.noise and (entry := memory.draw(rng, highest)):
+        found["noise"] = _jittered(entry.noise, config.jitter, rng)
+    if told < config.told and (entry := memory.draw(rng)):
+        error, count = entry.video, min(config.frames, len(level))
+        first = int(torch.randint(error.shape[1] - count + 1, (), generator=rng))
+        found["told"] = _jittered(error[:, first : first + count], config.jitter, rng)
+    if video < config.video and (entry := memory.draw(rng, highest)):
+        found["video"] = _jittered(entry.video, config.jitter, rng)
+    return Chosen(**found, clean=False)
+
+
+def _jittered(error: Tensor, jitter: float, rng: torch.Generator) -> Tensor:
+    """The error times 1 - jitter to 1 + jitter; all chance is drawn either way."""
+    return error * (1 + jitter * (2 * float(torch.rand((), generator=rng)) - 1))
+
+
+def corrupted(sample: Sample, chosen: Sequence[Chosen]) -> Sample:
+    """The sample with the errors in its video, its noise, and what the network is told beside x or goes on from."""
+    video, noise = sample.video.clone(), sample.noise.clone()
+    beside = None if sample.beside is None else sample.beside.clone()
+    for i, one in enumerate(chosen):
+        if one.video is not None:
+            video[i] += one.video
+        if one.noise is not None:
+            noise[i] += one.noise
+        if one.told is not None:
+            channels, count = one.told.shape[:2]
+            if beside is not None:
+                beside[i, -channels:, :count] += one.told
+            else:
+                history = (sample.level[i] <= HISTORY).nonzero()[:count, 0]
+                video[i][:, history] += one.told[:, : len(history)]
+    return replace(sample, video=video, noise=noise, beside=beside)
+
+
+# ---------------------------------------------------------------- the recipe
+class Velocities(Protocol):
+    """What gives velocities of samples."""
+
+    def velocity(self, sample: Sample) -> Tensor:
+        """(B C F h w)"""
+
+
+class Draws(Recipe, Protocol):
+    """A recipe that error recycling can stand on."""
+
+    @property
+    def video(self) -> Velocities: ...
+
+    @property
+    def draw(self) -> Callable[[int, torch.Generator], Sample]: ...
+
+
+class RecycleRecipe:
+    """A `Recipe`: another one, of whose network a LoRA alone is trained, on inputs with its own errors in them."""
+
+    def __init__(self, inner: Draws, config: RecycleConfig, out: Path):
+        self.inner, self.config, self.out = inner, config, out
+        self.restores_frozen = bool(config.settings.get("init"))
+        self.memory = Memory(
+            config.buckets, config.shift, config.capacity, config.full, config.ram, out / "memory", ranks()[0]
+        )
+        self.batches = 0  # of this rank so far
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Recipe`."""
+        return self.inner.module
+
+    @property
+    def uniform(self) -> bool:
+        """See `Recipe`."""
+        return bool(getattr(self.inner, "uniform", False))
+
+    def loss(self, step: int, rng: torch.Generator) -> Loss:
+        """Weighted mean square of v_hat - ((noise + E_noise) - video)."""
+        sample = self._levelled(self.inner.draw(step, rng), rng)
+        chosen = [choose(self.config, self.memory, level, rng) for level in sample.level]
+        seen = corrupted(sample, chosen)
+        target = seen.noise - sample.video
+        residual = self.inner.video.velocity(seen) - target
+        self._remember(residual.detach().float(), sample.level, chosen, rng)
+        error = residual.float().pow(2).mean(1)  # (B F h w)
+        if self.config.levels == "published":
+            weight = level_weight(sample.level, self.config.shift)
+            return Loss((error.mean((2, 3)) * weight).sum(), float(weight.numel()))
+        weight = (sample.level > HISTORY).to(error)
+        return Loss((error.mean((2, 3)) * weight).sum(), weight.sum().clamp_min(1e-6))
+
+    def _levelled(self, sample: Sample, rng: torch.Generator) -> Sample:
+        if self.config.levels == "recipe":
+            return sample
+        if bool((sample.level != sample.level[:, :1]).any()):
+            raise ConfigError('this recipe has a level per frame: set levels = "recipe"')
+        level = published_levels(rng, len(sample.level), self.config.shift)
+        return replace(sample, level=level[:, None].expand_as(sample.level))
+
+    def _remember(self, residual: Tensor, level: Tensor, chosen: Sequence[Chosen], rng: torch.Generator) -> None:
+        """Keep what went wrong: always after a batch with errors, sometimes after a clean one."""
+        entries = [Residual(r, s) for r, s in zip(residual, level)]
+        wanted = [not one.clean or float(torch.rand((), generator=rng)) < self.config.update for one in chosen]
+        if self.batches < self.config.warmup:
+            world = ranks()[1]
+            entries = shared(entries, _gathered)
+            wanted = [want for want in wanted for _ in range(world)]
+        for entry, want in zip(entries, wanted):
+            if want:
+                self.memory.push(entry, rng)
+        self.batches += 1
+
+    # ------------------------------------------------------------ with the checkpoint
+    def keep(self, folder: Path) -> None:
+        """Write this rank's memory into a checkpoint."""
+        self.memory.save(folder)
+        (folder / f"recycle-{ranks()[0]}.txt").write_text(f"{self.batches}\n")
+
+    def recall(self, folder: Path) -> None:
+        """Undo `keep`. CheckpointError if the checkpoint has no memory of this rank."""
+        self.memory.load(folder)
+        try:
+            self.batches = int((folder / f"recycle-{ranks()[0]}.txt").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder} does not say how many batches there were: {error}") from error
+
+    # ------------------------------------------------------------ as the recipe inside
+    def dataset(self) -> Mapping[str, Any]:
+        """See `HasData`."""
+        return self.inner.dataset() if hasattr(self.inner, "dataset") else {}
+
+    def check(self, step: int, out: Path) -> dict[str, float]:
+        """See `Recipe`; and how full the memory is."""
+        return {**self.inner.check(step, out), "memory": float(len(self.memory))}
+
+    def finish(self, out: Path) -> None:
+        """Write lora.safetensors and the folder lora/."""
+        save(self.module, out / "lora.safetensors")
+        save(self.module, out / "lora")
+
+
+def _gathered(tensor: Tensor) -> list[Tensor]:
+    world = ranks()[1]
+    if world == 1:
+        return [tensor]
+    parts = [torch.empty_like(tensor) for _ in range(world)]
+    dist.all_gather(parts, tensor)
+    return parts
+
+
+def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Callable[..., RecycleRecipe]:
+    """The function that makes the recipe, given all that it may stand on."""
+
+    def make(config: Mapping[str, Any], out: Path) -> RecycleRecipe:
+        settings = read_table(RecycleConfig, config, "recycle")
+        if settings.recipe not in recipes:
+            raise ConfigError(f"[recycle] recipe is {settings.recipe!r}: it is one of {', '.join(recipes)}")
+        inner = recipes[settings.recipe](settings.settings, out)
+        if not hasattr(inner, "draw"):
+            raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow or forcing")
+        inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
+        return RecycleRecipe(inner, settings, out)
+
+    return make
