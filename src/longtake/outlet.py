@@ -97,6 +97,8 @@ class Outlet:
             have = 0 if self.tail is None else self.tail.shape[2]
             raise AssertionError(f"a cut needs {cut.seam} frames of the take before it, which has only {have}")
         video = self.tail[:, :, -cut.seam :].clamp(-1, 1)
+        if cut.hand == "floor8":
+            return ((video.float() + 1) * 127.5).floor() / 127.5 - 1
         return to_uint8(video).float() / 127.5 - 1 if cut.hand == "pixels8" else video
 
     def cut(self, cut: Cut) -> int:

@@ -43,13 +43,14 @@ class Cut:
     """How a take begins when it does not simply go on.
 
     seam: output frames that the new take repeats (0: a new shot that knows nothing of the old one).
-    hand: "pixels8" sends the tail through uint8, "pixels" through clamped floats, "latents" carries latents on.
+    hand: "pixels8" sends the tail through uint8, "floor8" too, rounding down (published for SVI), "pixels" through clamped
+    floats, "latents" carries latents on.
     keep: which version of the seam is shown; "new" and "blend" (a cross-fade) hold the old one back until the new is made.
     anchor: the first latent of the take is the first latent of the shot, told again.
     """
 
     seam: int
-    hand: Literal["pixels8", "pixels", "latents"] = "pixels"
+    hand: Literal["pixels8", "floor8", "pixels", "latents"] = "pixels"
     keep: Literal["old", "new", "blend"] = "old"
     anchor: bool = False
 

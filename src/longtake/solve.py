@@ -37,9 +37,10 @@ def no_noise() -> Tensor:
 def euler(
     x: Tensor, v: Tensor, level: Tensor, level_next: Tensor, memory: Memory | None, fresh: Fresh = no_noise
 ) -> tuple[Tensor, None]:
-    """x + (level_next - level) * v."""
+    """x + (level_next - level) * v; of a 16-bit x the step is rounded once, not its length too."""
     moved = per_frame(level_next != level, x)
-    return torch.where(moved, x + per_frame(level_next - level, x) * v, x), None
+    step = per_frame(level_next - level, x.float() if x.dtype.itemsize < 4 else x) * v
+    return torch.where(moved, x + step.to(x.dtype), x), None
 
 
 def stochastic(

@@ -17,7 +17,7 @@ from longtake.plan import Cut, Role, Window
 Colour = tuple[int, int, int]
 T = TypeVar("T")
 
-HANDS = {"latents": "latents", "pixels": "pixels", "pixels8": "8-bit pixels"}
+HANDS = {"latents": "latents", "pixels": "pixels", "pixels8": "8-bit pixels", "floor8": "8-bit pixels"}
 
 NOISE: tuple[Colour, ...] = ((255, 226, 150), (250, 163, 98), (221, 82, 115), (130, 44, 137), (44, 24, 84))
 KNOWN: Colour = (38, 166, 154)

@@ -39,6 +39,20 @@ SKYWORK, APACHE = "skywork-license", "apache-2.0"
 
 
 @dataclass(frozen=True)
+class Chain:
+    """How Stable Video Infinity chains clips.
+
+    pad: what a clip is told behind its known frames: "grey", the first "image" of the video again and again, or zero
+    "latents" behind an anchor. seed: clip c draws its noise from seed * c. switch: noise level below which a second
+    network takes over (0: there is only one).
+    """
+
+    pad: Literal["grey", "image", "latents"]
+    seed: int = 42
+    switch: float = 0.0
+
+
+@dataclass(frozen=True)
 class Preset:
     """A released checkpoint, without its weights.
 
@@ -64,6 +78,8 @@ class Preset:
     negative: str = NEGATIVE
     solver: str = "unipc"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = "skyreels"
+    chain: Chain | None = None
 
     family = "wan"
 
@@ -85,7 +101,7 @@ class Preset:
     @property
     def sampling(self) -> dict[str, Any]:
         """Options that suit the checkpoint under any plan."""
-        return {"steps": self.steps, "shift": self.shift, "grid": "skyreels"}
+        return {"steps": self.steps, "shift": self.shift, "grid": self.grid}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -107,7 +123,7 @@ class Preset:
     def gigabytes(self) -> dict[str, float]:
         """Weights of every part in GB (10^9 bytes): bfloat16, but for codec and image encoder, which stay float32."""
         parts = {"network": 2 * self.parameters, "text encoder": 2 * TEXT_PARAMETERS, "codec": 4 * CODEC_PARAMETERS}
-        if self.kind == "i2v":
+        if self.kind == "i2v" and "image_dim" in self.network:
             parts["image encoder"] = 4 * IMAGE_PARAMETERS
         return {name: count / 1e9 for name, count in parts.items()}
 
@@ -133,6 +149,16 @@ def _skyreels(model: str, **facts: Any) -> Preset:
     hub = f"Skywork/SkyReels-V2-{model}"
     requested = 14.7 if "1.3B" in model else 51.0
     return Preset(f"skyreels-v2-{model.lower()}", hub=f"{hub}-Diffusers", original=hub, requested_gb=requested, **facts)
+
+
+def _svi(name: str, chain: Chain, overlap: int, network: Mapping[str, Any] = _14B | _IMAGE_14B, **hand: Any) -> Preset:
+    """Stable Video Infinity: a base of Wan image to video, a LoRA (which the script names), and a way to chain clips."""
+    return Preset(
+        f"svi-{name}", kind="i2v", network=network, size=(480, 832), frames=81, fps=16.0, steps=50, shift=5.0,
+        parameters=16_394_878_784 if "image_dim" in network else 2 * 14_288_901_184, guidance=5.0, licence=APACHE,
+        solver="euler", extra=dict(overlap=overlap, **(hand or dict(hand="floor8", keep="new"))), grid="linear",
+        chain=chain,
+    )  # fmt: skip
 
 
 def _wan(model: str, **facts: Any) -> Preset:
@@ -174,8 +200,22 @@ WAN: dict[str, Preset] = {
 }  # fmt: skip
 
 
+_EXPERTS = _14B | dict(in_channels=36)  # Wan 2.2 A14B: two of these, which see no CLIP
+SVI: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        _svi("shot", Chain("image"), overlap=1),
+        _svi("film", Chain("grey"), overlap=5),
+        _svi("tom", Chain("grey"), overlap=1),
+        _svi("2.0", Chain("image"), overlap=5),
+        _svi(
+            "2.0-pro", Chain("latents", switch=0.875), 5, _EXPERTS, hand="latents", anchor=True, keep="old"
+        ),
+    )
+}  # fmt: skip
+
 Released = Preset | LTXPreset
-PRESETS: dict[str, Released] = {**WAN, **LTX}
+PRESETS: dict[str, Released] = {**WAN, **LTX, **SVI}
 
 
 def preset(name: str) -> Released:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from tokenizers.models import WordLevel
 
-from longtake.models import clip, wan_parts, weights
+from longtake.models import clip, svi, wan_parts, weights
 from longtake.models.attention import choose
-from longtake.models.base import Codec, Model, TextEncoder
+from longtake.models.base import Codec, Model, Session, TextEncoder
 from longtake.models.fuse import fuse
 from longtake.models.lora_scene import Unmergeable, adaptable
 from longtake.models.place import Offload
@@ -63,10 +64,18 @@ def open_folder(
     net.attend = choose(attention, device, dtype)
     if compile:
         fuse(net.blocks, device)
+    low = None
+    if found.second:
+        if offload != "none" or fp8:
+            raise weights.WeightsError("a checkpoint of two networks is held whole: leave --offload and --fp8 out")
+        low = weights.assign(
+            WanTransformer, config, weights.read(found.second, NAMES["transformer"]), dtype, turns.rest
+        )
+        low.attend = net.attend
     model = Model(
         family="wan",
         limits=limits(found, config),
-        session=turns.session(_session(found, net, codec, turns)),
+        session=turns.session(_session(found, net, codec, turns, low)),
         codec=codec,
         text=text,
         digest=weights.digest(_files(found)),
@@ -76,6 +85,10 @@ def open_folder(
         device=device,
         **defaults,
     )
+    if found.preset is not None and found.preset.chain is not None:
+        model.noise = partial(svi.noise, found.preset.chain, config.view, dtype=dtype)
+    if low is not None:
+        return svi.paired(model, net, low, SPELLING, turns.at_rest)
     if fp8:
         return replace(
             model, adapter=Unmergeable("its weights are kept in 8 bits (--fp8), into which no LoRA is merged")
@@ -140,7 +153,10 @@ def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.d
     return weights.assign(make, config, weights.read(found.parts[part], NAMES[part]), dtype, device)
 
 
-def _session(found: Layout, net: WanTransformer, codec: Codec, turns: Turns) -> Callable[[], WanSession]:
+def _session(
+    found: Layout, net: WanTransformer, codec: Codec, turns: Turns, low: WanTransformer | None = None
+) -> Callable[[], Session]:
+    chain = found.preset.chain if found.preset else None
     whole = bool(found.about.get("whole_timesteps", not found.about))
     tell = None
     if found.kind == "i2v":
@@ -148,8 +164,13 @@ def _session(found: Layout, net: WanTransformer, codec: Codec, turns: Turns) -> 
         if found.sees:
             tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
             eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, turns.rest)
-        tell = turns.told(Teller(cast(WanCodec, codec), turns.eyes(eyes)))
-    return lambda: WanSession(net, whole, tell)
+        inner, seen = cast(WanCodec, codec), turns.eyes(eyes)
+        tell = turns.told(svi.teller(chain, inner, seen) if chain else Teller(inner, seen))
+    if chain is not None and low is not None:
+        return lambda: svi.Experts(
+            lambda: WanSession(net, False, tell), lambda: WanSession(low, False, tell), chain.switch
+        )
+    return lambda: WanSession(net, whole and chain is None, tell)
 
 
 def _text(found: Layout, dtype: torch.dtype, turns: Turns) -> TextEncoder:

@@ -47,6 +47,12 @@ def find(path: Path, named: Preset | None = None) -> Layout:
     else:
         raise WeightsError(f"there is nothing at {path}: give a folder or a file of weights")
     found = replace(found, preset=named or found.preset)
+    if bool(found.second) != bool(found.preset and found.preset.chain and found.preset.chain.switch):
+        raise WeightsError(
+            f"{path} is Wan 2.2 with two networks: name how it is used, as in --model svi-2.0-pro={path}"
+            if found.second
+            else f"{path} has one network, and {found.preset and found.preset.name} takes the two of Wan 2.2 A14B"
+        )
     return _agreed(found) if "transformer" in found.parts else found
 
 
@@ -63,14 +69,17 @@ def _diffusers(folder: Path) -> Layout:
     name = index.get("_class_name", "SkyReelsV2DiffusionForcingPipeline")
     if name not in PIPELINES:
         raise WeightsError(f"{folder} is for {name}, which is unknown here: there are {', '.join(PIPELINES)}")
-    if (index.get("transformer_2") or [None])[0] or index.get("expand_timesteps"):
-        raise WeightsError(f"{folder} is Wan 2.2, which is not supported: use a checkpoint of Wan 2.1 or SkyReels-V2")
+    if index.get("expand_timesteps"):
+        raise WeightsError(
+            f"{folder} is Wan 2.2 5B, which is not supported: use a checkpoint of Wan 2.1 or SkyReels-V2"
+        )
+    second = tuple(files(folder / "transformer_2")) if (index.get("transformer_2") or [None])[0] else ()
     kind, brand = PIPELINES[name]
     kind = about.get("kind", kind)
     if kind not in KINDS:
         raise WeightsError(f"{folder / 'longtake.json'} says kind {kind!r}: it is one of {', '.join(KINDS)}")
     parts = {part: tuple(files(folder / part)) for part in PARTS if (folder / part).is_dir()}
-    return Layout(folder, "diffusers", parts, _tokenizer(folder), kind, brand, about=about)
+    return Layout(folder, "diffusers", parts, _tokenizer(folder), kind, brand, about=about, second=second)
 
 
 def _original(folder: Path) -> Layout:

@@ -37,6 +37,7 @@ class Layout:
     preset: Preset | None = None
     about: Mapping[str, Any] = field(default_factory=dict)  # longtake.json
     pickles: tuple[str, ...] = ()
+    second: tuple[Path, ...] = ()  # the network for low noise levels, of a checkpoint with two
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ class Layout:
         """Whether the network takes CLIP tokens of an image; one of our own may do with what is told beside x."""
         if self.kind != "i2v" or "transformer" not in self.parts:
             return self.kind == "i2v"
-        return not self.about or sees_image(self.entries("transformer"))
+        return not (self.about or self.second) or sees_image(self.entries("transformer"))
 
     def entries(self, part: Part) -> dict[str, Entry]:
         """Tensors of a part, under the names of diffusers and transformers."""

@@ -20,7 +20,7 @@ from longtake.noise import GRIDS, Grid, staircase
 from longtake.plan import Cut, Limits, PlanError, Repeated, Role, Window, with_guides
 from longtake.plans.levels import ladder
 
-HANDS = ("tape", "latents", "pixels", "pixels8")
+HANDS = ("tape", "latents", "pixels", "pixels8", "floor8")
 KEEPS = ("old", "new", "blend")
 NOISES = ("frozen", "call")
 
@@ -39,7 +39,7 @@ class Chunks:
     window, it is made shorter.
     overlap: output frames known from the window before, 1 + stride * k.
     hand: how they are handed over: "tape" goes on in one take, where latents stay as they are; "latents", "pixels" and
-    "pixels8" (8 bits per colour) cut to a new take.
+    "pixels8" (8 bits per colour) and "floor8" (rounded down, as published for SVI) cut to a new take.
     context: noise level of the known frames, against drift (SkyReels addnoise_condition / 1000).
     noise: whether that noise is "frozen" for a window or drawn anew for each "call", as published.
     lag: model calls between the starts of two blocks (ar_step); 0: all fall together.
@@ -58,7 +58,7 @@ class Chunks:
     levels: str = ""
     window: int | None = None
     overlap: int = 17
-    hand: Literal["tape", "latents", "pixels", "pixels8"] = "tape"
+    hand: Literal["tape", "latents", "pixels", "pixels8", "floor8"] = "tape"
     context: float = 0.0
     noise: Literal["frozen", "call"] = "frozen"
     lag: int = 0
@@ -94,7 +94,7 @@ class Chunks:
         _require(not self.anchor or self.hand == "latents", "--anchor needs --hand latents")
         _require(not self.anchor or self.overlap > 1, "--anchor needs an --overlap of more than the anchor's one frame")
         _require(
-            self.keep == "old" or self.hand in ("pixels", "pixels8"),
+            self.keep == "old" or self.hand in ("pixels", "pixels8", "floor8"),
             f"--keep {self.keep} needs --hand pixels or pixels8",
         )
 

@@ -1,0 +1,253 @@
+"""Stable Video Infinity: the chains of clips equal a straight line of code written from the published one.
+
+The oracle is given networks (tested elsewhere against diffusers and transformers) and does all between them itself:
+padding, mask, seeds, grid, guidance, hand-over.
+"""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from longtake.engine import Frames, Rollout
+from longtake.models.presets import PRESETS, SVI
+from longtake.models.svi import ClipNoise
+from longtake.models.wan_checkpoint import open_folder
+from longtake.models.weights import WeightsError, save
+from longtake.noise import Spot
+from longtake.plan import PlanError
+from longtake.plans import plan
+from longtake.script import Scene, Script
+from tests import released
+from tests.models.oracles import shuffled
+
+CLIPS, COUNT, STEPS, SIZE = 3, 21, 3, 16  # frames of a clip, model calls, pixels
+PROMPTS = ["a red ball", "a ball", "red"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    return released.diffusers(tmp_path_factory.mktemp("svi") / "one", released.parts("i2v"))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Wan 2.2: two networks that see no CLIP."""
+    torch.manual_seed(1)
+    from longtake.models.wan import WanTransformer, tiny
+
+    path = tmp_path_factory.mktemp("svi") / "two"
+    shape = dict(num_attention_heads=1, attention_head_dim=24, in_channels=36, out_channels=16)
+    nets = [shuffled(WanTransformer(tiny(**shape))) for _ in range(2)]
+    with torch.no_grad():
+        for weight in nets[1].parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    released.diffusers(path, replace(released.parts("t2v"), kind="i2v", net=nets[0], eyes=released.parts("i2v").eyes))
+    save(nets[1], nets[1].config, path / "transformer_2", kind="WanTransformer3DModel")
+    config = json.loads((path / "transformer" / "config.json").read_text())
+    (path / "transformer_2" / "config.json").write_text(json.dumps(config))
+    index = json.loads((path / "model_index.json").read_text())
+    (path / "model_index.json").write_text(
+        json.dumps(index | {"transformer_2": ["diffusers", "WanTransformer3DModel"]})
+    )
+    return path
+
+
+def opened(name, path, **changes):
+    """The model of a preset, tiny, and its plan of few steps."""
+    tiny = replace(SVI[name], network={}, size=(SIZE, SIZE), frames=COUNT, steps=STEPS)
+    model = open_folder(path, preset=tiny, **changes)
+    return model, plan(model.plan, **model.options)
+
+
+def picture():
+    return (torch.rand(1, 3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(7)) * 255).floor() / 127.5 - 1
+
+
+def ours(model, chain, length):
+    """Latents of every clip, and the video."""
+    taken, codec = [], model.codec
+
+    class Watched:
+        stride, scale, channels, reach, encode = codec.stride, codec.scale, codec.channels, codec.reach, codec.encode
+
+        def decoder(self):
+            taken.append([])
+            inner, mine = codec.decoder(), taken[-1]
+
+            class Decoder:
+                def push(self, latents):
+                    mine.append(latents)
+                    return inner.push(latents)
+
+                def flush(self):
+                    return inner.flush()
+
+            return Decoder()
+
+    scenes = tuple(Scene(prompt) for prompt in PROMPTS)
+    script = Script(scenes, chain, length)
+    run = Rollout(replace(model, codec=Watched()), script, plan(model.plan, **model.options), start=picture())
+    video = torch.cat([e.video for e in run.run() if isinstance(e, Frames)], 2)
+    return [torch.cat(parts, 2) for parts in taken if parts], video
+
+
+# ---------------------------------------------------------------- the oracle
+def grid():
+    sigma = torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)[:-1]
+    return [*(5 * sigma / (1 + 4 * sigma)).tolist(), 0.0]
+
+
+def denoised(nets, y, image, positive, negative, noise, switch=0.0):
+    """Fifty (here three) Euler steps, the two branches one after the other, the picture in both."""
+    x = noise
+    for now, after in pairwise(grid()):
+        net = nets[-1] if now < switch else nets[0]
+        seen = torch.cat([x, y], 1)
+        good, bad = (net(seen, torch.full((1,), now), net.text_memory(text, image)) for text in (positive, negative))
+        x = x + (after - now) * (bad + 5 * (good - bad))
+    return x
+
+
+def drawn(clip):
+    latents = 1 + (COUNT - 1) // 4
+    return torch.randn(1, 16, latents, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(42 * clip))
+
+
+def mask():
+    told = torch.zeros(1, 4, 1 + (COUNT - 1) // 4, SIZE // 8, SIZE // 8)
+    told[:, :, 0] = 1
+    return told
+
+
+@torch.no_grad()
+def by_pixels(net, codec, eyes, texts, negative, keep, pad):
+    """1.0: the last `keep` frames as 8-bit pictures, then `pad`; the next clip's copy of them is the one kept."""
+    reference = picture()
+    known, latents, video = reference, [], []
+    for clip in range(CLIPS):
+        behind = reference if pad == "image" else torch.zeros_like(reference)
+        pixels = torch.cat([known, *[behind] * (COUNT - known.shape[2])], 2)
+        y = torch.cat([mask(), codec.encode(pixels)], 1)
+        x = denoised([net], y, eyes.see(known[:, :, 0]), texts[clip], negative, drawn(clip))
+        decoder = codec.decoder()
+        frames = torch.cat([decoder.push(x), decoder.flush()], 2)
+        eight = ((frames + 1) * 127.5).clip(0, 255).byte().float()
+        known = eight[:, :, -keep:] / 127.5 - 1
+        latents.append(x)
+        video.append(frames if clip == CLIPS - 1 else frames[:, :, :-keep])
+    return latents, torch.cat(video, 2)
+
+
+@torch.no_grad()
+def by_latents(nets, codec, texts, negative):
+    """2.0 Pro: the anchor, the last latent of the clip before, zeros; the first five frames of a next clip are dropped."""
+    anchor = codec.encode(picture())
+    latents, video = [], []
+    for clip in range(CLIPS):
+        told = torch.cat([anchor, latents[-1][:, :, -1:]], 2) if clip else anchor
+        rest = torch.zeros(1, 16, 1 + (COUNT - 1) // 4 - told.shape[2], SIZE // 8, SIZE // 8)
+        y = torch.cat([mask(), torch.cat([told, rest], 2)], 1)
+        latents.append(denoised(nets, y, None, texts[clip], negative, drawn(clip), switch=0.875))
+        decoder = codec.decoder()
+        frames = torch.cat([decoder.push(latents[-1]), decoder.flush()], 2)
+        video.append(frames[:, :, 5:] if clip else frames)
+    return latents, torch.cat(video, 2)
+
+
+def same(mine, theirs):
+    latents, video = mine
+    wanted, shown = theirs
+    assert len(latents) == len(wanted) == CLIPS and video.shape == shown.shape
+    for a, b in zip(latents, wanted):
+        assert torch.allclose(a, b, atol=2e-4, rtol=1e-4), float((a - b).abs().max())
+    assert torch.allclose(video, shown, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "keep", "pad"),
+    [("svi-shot", 1, "image"), ("svi-film", 5, "grey"), ("svi-tom", 1, "grey"), ("svi-2.0", 5, "image")],
+)
+def test_clips_by_pixels_equal_the_oracle(folder, name, keep, pad):
+    model, _ = opened(name, folder)
+    told = released.session(model)
+    texts, negative = [model.text.encode([p]) for p in PROMPTS], model.text.encode([model.negative])
+    mine = ours(model, (0, COUNT, 2 * COUNT - keep), CLIPS * (COUNT - keep) + keep)
+    theirs = by_pixels(told.net, told.tell.codec, told.tell.eyes, texts, negative, keep, pad)
+    same(mine, theirs)
+
+
+def test_clips_of_2_0_pro_equal_the_oracle(two):
+    model, _ = opened("svi-2.0-pro", two)
+    experts = model.session().session
+    nets = [session.net for session in experts.sessions]
+    assert not torch.equal(nets[0].proj_out.weight, nets[1].proj_out.weight)
+    texts, negative = [model.text.encode([p]) for p in PROMPTS], model.text.encode([model.negative])
+    mine = ours(model, (0, COUNT, 2 * COUNT - 5), CLIPS * (COUNT - 5) + 5)
+    same(mine, by_latents(nets, model.codec, texts, negative))
+
+
+def test_both_experts_are_used_and_the_switch_matters(two):
+    model, chain = opened("svi-2.0-pro", two)
+    experts = model.session().session
+    assert experts.switch == 0.875 and grid()[1] > 0.875 > grid()[2]
+    used = []
+    for i, session in enumerate(experts.sessions):
+        session.net.register_forward_pre_hook(lambda net, args, i=i: used.append((i, float(args[1].max()))))
+    run = Rollout(model, Script.of("a", 16, COUNT / 16), chain, start=picture())
+    for _ in run.run():
+        pass
+    assert {i for i, level in used if level >= 0.875} == {0} and {i for i, level in used if level < 0.875} == {1}
+
+
+def test_published_numbers():
+    assert set(SVI) == {"svi-shot", "svi-film", "svi-tom", "svi-2.0", "svi-2.0-pro"} and set(SVI) <= set(PRESETS)
+    for preset in SVI.values():
+        assert (preset.steps, preset.shift, preset.guidance, preset.frames, preset.solver) == (
+            50,
+            5.0,
+            5.0,
+            81,
+            "euler",
+        )
+        levels = next(plan("crossclip", **preset.options).windows(81, 4, limits(), 1)).levels[:, 0]
+        assert float(levels[-2]) == pytest.approx(0.0926, abs=1e-4) and float(levels[0]) == 1.0
+    assert PRESETS["svi-shot"].parameters == 16_394_878_784
+
+
+def limits():
+    from longtake.plan import Limits
+
+    return Limits(view=21, mixed=False, context="beside")
+
+
+def test_noise_is_that_of_the_clip_in_its_dtype():
+    spots = [Spot("start", 0, 2, i) for i in (1, 3)]
+    noise = ClipNoise(6, dtype=torch.bfloat16)(spots, (16, 2, 2))
+    whole = torch.randn(1, 16, 6, 2, 2, generator=torch.Generator().manual_seed(84)).bfloat16()
+    assert noise.dtype == torch.bfloat16 and torch.equal(noise, whole[:, :, [1, 3]])
+
+
+def test_a_bfloat16_state_stays_one(folder):
+    model, chain = opened("svi-shot", folder, dtype=torch.bfloat16)
+    run = Rollout(model, Script.of("a", 16, COUNT / 16), chain, start=picture())
+    for _ in run.run():
+        pass
+    assert {row.value.dtype for row in run.take.tape.rows.values()} == {torch.bfloat16}
+
+
+def test_what_is_wrong_is_said(folder, two):
+    model, chain = opened("svi-shot", folder)
+    with pytest.raises(PlanError, match="begins with an image"):
+        list(Rollout(model, Script.of("a", 16, 1.0), chain).run())
+    with pytest.raises(WeightsError, match="two networks: name how"):
+        open_folder(two)
+    with pytest.raises(WeightsError, match="one network"):
+        opened("svi-2.0-pro", folder)
+    pro, chain = opened("svi-2.0-pro", two)
+    scenes = [Scene("a", 1.0, lora={"style.safetensors": 1.0})]
+    with pytest.raises(WeightsError, match="high:style"):
+        Rollout(pro, Script.of(scenes, 16), chain, start=picture())
