@@ -1,0 +1,119 @@
+"""Tiles as published, in numbers; and what is given at a frame, in the windows that make it."""
+
+from itertools import islice, pairwise
+
+import pytest
+import torch
+
+from longtake.plan import Limits, PlanError, check
+from longtake.plans import plan
+from longtake.plans.conditioned import Conditioned, Place
+
+LIMITS = Limits(61)
+
+
+@pytest.mark.parametrize(("tile", "overlap", "first", "new", "count"), [(120, 32, 15, 11, 17), (80, 24, 10, 7, 26)])
+def test_a_minute_in_published_tiles(tile, overlap, first, new, count):
+    """181 latents: 15 and then 11 a tile, or 10 and then 7; every later tile sees its tail and a reference besides."""
+    loop = plan("looping", steps=8, tile=tile, overlap=overlap, reference=1.0)
+    windows = list(loop.windows(1441, 8, LIMITS))
+    shared = overlap // 8
+    assert len(windows) == count and len(windows[0].frames) == first and "guide" not in windows[0].role
+    shown: list[int] = []
+    for before, window in pairwise(windows):
+        shown = [f for f, role in zip(window.frames, window.role) if role != "guide"]
+        made = [f for f, role in zip(before.frames, before.role) if role != "guide"]
+        assert shown[0] == made[-1] + 1 - shared and window.role.count("guide") == shared + 1
+        assert len(shown) - shared in (new, 181 - 1 - made[-1])
+        assert window.positions == (*range(len(shown)), *range(shared), -1)
+        assert window.blend[:shared].tolist() == pytest.approx([i / shared for i in range(shared)])
+        assert window.hold == shared and (window.levels[0, : len(shown)] == 1).all()
+    assert shown[-1] == 180
+
+
+def test_copies_lead_at_their_strength_and_fall_with_the_rest():
+    window = list(
+        plan("looping", levels="1,0.8,0.4", tile=40, overlap=16, strength=0.5, reference=0.9).windows(90, 8, LIMITS)
+    )[1]
+    guides = window.levels[:, [role == "guide" for role in window.role]]
+    assert guides.T.tolist() == [[0.5, 0.5, 0.4, 0.0]] * 2 + [pytest.approx([0.1, 0.1, 0.1, 0.0])]
+    sources = list(window.sources.values())
+    assert [(s.kind, s.latent) for s in sources] == [("copy", 3), ("copy", 4), ("first", 0)]
+    held = list(plan("looping", steps=3, tile=40, overlap=16, strength=1.0).windows(90, 8, LIMITS))[1]
+    assert not held.levels[:, [role == "guide" for role in held.role]].any()
+
+
+def test_loops_are_endless_and_never_look_far():
+    for window in islice(plan("looping", steps=2).windows(None, 8, LIMITS), 300):
+        check(window, LIMITS)
+        assert max(window.positions) == 14 and window.levels.shape == (3, 15 if not window.sources else 19)
+
+
+def test_a_start_is_held_and_lasts():
+    first, *_ = plan("looping", steps=2, reference=0.8, cond_noise=0.15).windows(300, 8, LIMITS, known=2)
+    assert first.role[:3] == ("context", "context", "make") and first.role[-1] == "guide"
+    assert first.cond_noise == 0.15 and not first.levels[:, :2].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(tile=100), "--tile 100 is not whole latent frames of 8: use 96"),
+        (dict(tile=80, overlap=3), "--overlap 3 .* use 8"),
+        (dict(tile=800), "use at most 488"),
+        (dict(tile=40, overlap=40), "make nothing new"),
+        (dict(strength=0.0), "--strength"),
+        (dict(adain=1.5), "--adain"),
+        (dict(adain_per="day"), "shot or scene"),
+        (dict(levels="0.5,0.9"), "must fall"),
+        (dict(steps=0), "--steps"),
+    ],
+)
+def test_what_cannot_be_is_said(options, words):
+    with pytest.raises(PlanError, match=words):
+        list(plan("looping", **options).windows(1441, 8, LIMITS))
+    with pytest.raises(PlanError, match="leaves no room"):
+        list(plan("looping", tile=40).windows(1441, 8, LIMITS, known=5))
+
+
+# ---------------------------------------------------------------- what is given
+def told(name: str, places: list[Place], frames: int = 300, **options):
+    return list(Conditioned(plan(name, steps=2, **options), tuple(places)).windows(frames, 8, LIMITS))
+
+
+def guides(window) -> list[float]:
+    return [p for p, role in zip(window.positions, window.role) if role == "guide"]
+
+
+@pytest.mark.parametrize("name", ["relay", "sliding"])
+def test_the_window_that_makes_a_frame_is_told(name):
+    """In clips of 65 frames that share 9: frame 100 is in the second, which begins at frame 56."""
+    windows = told(name, [Place(100, 1)], window=65, overlap=9)
+    assert [len(guides(w)) for w in windows] == [0, 1, 0, 0, 0, 0][: len(windows)]
+    assert guides(windows[1]) == [6.375]  # latents behind the first in view, which holds frame 49
+
+
+def test_a_clip_leads_with_two_guides_and_stands_in_place():
+    """Frames 16 to 40 of one clip: guides at 16 and 17, latents 4 and 5 held (or begun at half their noise)."""
+    for strength, role in ((1.0, "context"), (0.5, "make")):
+        (window,) = told("clip", [Place(16, 4, strength)], frames=65)
+        assert guides(window) == [1 + 15 / 8, 1 + 16 / 8]
+        assert window.role[4:6] == (role, role) and set(window.role[:4]) == {"make"}
+        assert window.levels[0, 4:6].tolist() == [1 - strength] * 2
+        assert {f: (s.kind, s.latent) for f, s in window.sources.items()} == {
+            4: ("item", 2), 5: ("item", 3), 9: ("item", 0), 10: ("item", 1),
+        }  # fmt: skip
+
+
+def test_the_first_frame_is_in_place():
+    (window,) = told("clip", [Place(0, 2), Place(64, 1, 0.75)], frames=65)
+    assert window.role[:2] == ("context", "context") and guides(window) == [1 + 63 / 8]
+    assert window.levels[0, -1] == 0.25 and torch.equal(window.levels[0, :3], torch.tensor([0.0, 0, 1]).double())
+
+
+def test_what_a_model_cannot_be_told_is_said():
+    for limits in (Limits(61, context="beside"), Limits(61, mixed=False), Limits(61, causal=True)):
+        with pytest.raises(PlanError, match="only where a video begins or ends"):
+            list(Conditioned(plan("clip", steps=2), (Place(8, 1),)).windows(65, 8, limits))
+    with pytest.raises(PlanError, match="from 0 on"):
+        Place(-8, 1)
