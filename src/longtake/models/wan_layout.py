@@ -73,7 +73,13 @@ def _diffusers(folder: Path) -> Layout:
         raise WeightsError(
             f"{folder} is Wan 2.2 5B, which is not supported: use a checkpoint of Wan 2.1 or SkyReels-V2"
         )
-    second = tuple(files(folder / "transformer_2")) if (index.get("transformer_2") or [None])[0] else ()
+    second: tuple[Path, ...] = ()
+    if (index.get("transformer_2") or [None])[0]:
+        if not (folder / "transformer_2").is_dir():
+            raise WeightsError(
+                f"{folder} is Wan 2.2 with two networks and lacks transformer_2: copy the whole checkpoint"
+            )
+        second = tuple(files(folder / "transformer_2"))
     kind, brand = PIPELINES[name]
     kind = about.get("kind", kind)
     if kind not in KINDS:
