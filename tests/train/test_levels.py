@@ -9,6 +9,7 @@ import torch
 from longtake.noise import shifted
 from longtake.train.levels import (
     HISTORY,
+    HISTORY_WEIGHTS,
     TOUCH,
     Mixture,
     block_staircase,
@@ -192,3 +193,23 @@ def test_a_block_staircase_is_a_plan_at_a_random_call(rng):
         moving = level[:, b][(level[:, b] > 0) & (level[:, b] < 1)]
         assert_uniform(unshifted(moving))
     assert (level.diff(dim=1) >= 0).all()
+
+
+def test_a_staircase_in_a_straight_line_has_the_shares_of_its_slopes(rng):
+    """Shares of clean, moving and noisy frames, summed over all slopes and places."""
+    count, frames = 20000, 9
+    level = stagger_levels(rng, count, frames, 3.0)
+    even = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    middle, width = even[:, None] * (frames - 1), 2 + even * 2 * frames
+    for frame in (0, 4, 8):
+        exact = 0.5 + (frame - middle) / width
+        shares = torch.stack([(exact <= 0), (exact >= 1), (exact > 0) & (exact < 1)]).double().mean((1, 2))
+        at = level[:, frame]
+        mine = torch.stack([at <= 0, at >= 1, (at > 0) & (at < 1)]).sum(1).double()
+        assert mine[shares == 0].sum() == 0
+        assert chi_square(mine[shares > 0], shares[shares > 0]) < 13.8
+
+
+def test_histories_have_their_weights(rng):
+    sizes = torch.bincount(draw_history(rng, 20000, FRAMES), minlength=10)[list(HISTORY)].double()
+    assert chi_square(sizes, torch.tensor(HISTORY_WEIGHTS, dtype=torch.float64)) < 18.5

@@ -26,18 +26,18 @@ def frames_of(number, count):
 
 
 def test_it_equals_what_the_engine_tells(codec, tmp_path):
-    fill_told(tmp_path, SOURCE, 3, GIVENS, codec.encode, report=lambda line: None)
+    fill_told(tmp_path, SOURCE, 6, GIVENS, codec.encode, report=lambda line: None)
     tolds = Tolds(tmp_path, GIVENS)
-    numbers = [0, 1, 2]
+    numbers = [0, 5]
     assert {GIVENS.of(n) for n in numbers} == {1, 5}
     beside = tolds.beside(numbers, LATENTS)
-    assert beside.shape == (3, 20, LATENTS, 8, 8)
+    assert beside.shape == (2, 20, LATENTS, 8, 8)
     window = Window(range(LATENTS), torch.linspace(1, 0, 3)[:, None].expand(3, LATENTS), role=["beside"] * LATENTS)
     for n, mine in zip(numbers, beside):
         theirs = Teller(codec)(window, Past({}, frames_of(n, GIVENS.of(n)))).beside_BCFhw[0]
         assert torch.equal(mine[:4], theirs[:4])
         error = (mine[4:] - theirs[4:]).abs()
-        assert error.max() < 4e-3  # what float16 leaves of numbers below 8
+        assert error.max() < 5e-3  # what float16 leaves of numbers below 16, and what the tail leaves
 
 
 def test_grey_frames_behind_the_tail_are_all_alike(codec):

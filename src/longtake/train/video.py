@@ -27,6 +27,7 @@ from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 from longtake.script import Script
 from longtake.settings import Settings
+from longtake.train.config import read_table
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
 from longtake.train.ranks import ranks
@@ -93,8 +94,9 @@ class Video:
         self.text = WordText.load(self.text_folder / "text_encoder", self.text_folder / "tokenizer", torch.float32)
         folder = clips_folder(out, {"data": config.data})
         if not config.data:
-            assert self.codec_folder is not None
-            encode_clips(folder, Source(**config.source), config.clips, self.codec_folder)
+            if self.codec_folder is None:
+                raise ValueError(f"init {config.init!r} has no codec beside it: give `codec`, or `data`, encoded clips")
+            encode_clips(folder, read_table(Source, config.source, "source"), config.clips, self.codec_folder)
         self.data = Latents(folder)
         self.steady = [n for n, clip in enumerate(self.data.clips) if len(clip.scenes) == 1]
         if not ranks()[0]:

@@ -1,0 +1,66 @@
+"""What a window is told, how long it is, and how many fit in a step."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from longtake.train.data import Source
+from longtake.train.video import Video, VideoConfig, first_frame
+from longtake.world import parse
+
+CLIPS = [Source(frames=121, switch=1.0).clip(n) for n in range(20)]
+
+
+def video(**settings):
+    made = Video.__new__(Video)
+    made.config = VideoConfig(text="x", data="x", **settings)
+    made.data = SimpleNamespace(clips=CLIPS, latents=torch.zeros(20, 4, 31, 1, 1))
+    return made
+
+
+def test_every_frame_is_told_what_is_true_of_it():
+    """A clip that changes has two captions, and the second holds from the latent at which it changes."""
+    made = video(drop=0.0)
+    for number, clip in enumerate(CLIPS):
+        change = (clip.scenes[1].first + 3) // 4
+        told = made.captions(number, 2, 25, random.Random(number))
+        inside = 2 < change < 27
+        assert [first for first, _ in told] == ([0, change - 2] if inside else [0])
+        for first, words in told:
+            facts = clip.facts_at(first_frame(2 + first))
+            assert {name: parse(words)[name] for name in ("colour", "motion")} == {
+                "colour": facts.colour, "motion": facts.motion,
+            }  # fmt: skip
+
+
+def test_captions_are_dropped_as_often_as_asked():
+    made, chance = video(drop=0.2), random.Random(0)
+    dropped = sum(made.captions(0, 0, 5, chance) == [(0, "")] for _ in range(3000))
+    assert dropped / 3000 == pytest.approx(0.2, abs=0.03)  # 4 deviations
+
+
+def test_lengths_follow_their_stages_and_are_drawn_evenly():
+    config = VideoConfig(text="x", data="x", steps=100, lengths=((0.5, (5, 9)), (1.0, (25,))))
+    rng = torch.Generator().manual_seed(0)
+    early = [config.length(10, rng) for _ in range(2000)]
+    assert set(early) == {5, 9} and early.count(5) / 2000 == pytest.approx(0.5, abs=0.05)
+    assert {config.length(step, rng) for step in (50, 99, 100, 1000)} == {25}
+
+
+def test_a_step_holds_as_many_videos_as_it_can_afford():
+    made = video(frames=75)
+    assert made.draws(25) == 3 and made.draws(25, 50) == 1 and made.draws(30, 200) == 1
+    with pytest.raises(ValueError, match="clips have 31 latents, but lengths ask for 32"):
+        made.draws(32)
+
+
+def test_what_is_missing_is_said():
+    for settings, words in [
+        ({"text": "x"}, "there are no latents"),
+        ({"data": "x"}, "there is no text encoder"),
+        ({"text": "x", "data": "x", "lengths": ((0.5, (5,)), (1.0, (9,)))}, "say the steps"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            VideoConfig(**settings)
