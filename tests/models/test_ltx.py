@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from longtake.geometry import place_of_frame
 from longtake.models.base import Cond, Past, Text
 from longtake.models.layers import TanhGelu
 from longtake.models.ltx import LTXConfig, LTXTransformer, initialise, tiny
@@ -190,6 +191,14 @@ def test_positions_never_leave_the_window_of_twenty_seconds(causal, fps):
     x, _, text = inputs(net.config, frames=2)
     with pytest.raises(PlanError, match="end at 20 s"):
         net(x, torch.tensor(0.5), text, [0, view], fps=fps)
+
+
+def test_positions_between_latents_and_before_the_first():
+    """A picture at frame k stands at k; a reference `stride` frames before the start."""
+    late, early = tiny(causal_temporal_positioning=True), tiny()
+    places = [place_of_frame(frame, 8) for frame in (-8, 0, 1, 13, 16, 17)]
+    assert late.frames(places, 24.0) == [-8, 0, 1, 13, 16, 17]
+    assert late.frames([-1, 0, 1, 2], 24.0) == [-8, 0, 1, 9] and early.frames([-1, 0, 1, 2], 24.0) == [-8, 0, 8, 16]
 
 
 def test_views_at_24_frames_per_second():
