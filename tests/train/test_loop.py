@@ -100,6 +100,8 @@ def test_settings_that_make_no_sense_are_refused(tmp_path):
         run("text", {"loop": {"stepz": 1}}, tmp_path)
     with pytest.raises(ConfigError, match="the config has no key 'txt': did you mean text"):
         run("text", {"loop": {"steps": 1}, "txt": {}}, tmp_path)
+    with pytest.raises(ConfigError, match=r"text is a table: write \[text\] above"):
+        run("text", {"loop": {"steps": 1}, "text": 3}, tmp_path)
     with pytest.raises(ConfigError, match=r"\[text\] has no key 'bach': did you mean batch"):
         run("text", {"loop": {"steps": 1}, "text": {"bach": 1}}, tmp_path)
     with pytest.raises(ConfigError, match="needs scores"):

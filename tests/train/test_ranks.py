@@ -1,18 +1,20 @@
 """Several processes train as one: the same losses, however weights and batches are laid out, and exactly so after a stop."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 
 from longtake.train import checkpoint
 from longtake.train.config import ConfigError
 from longtake.train.loop import train
 from longtake.train.optim import share_out
 
-from .toys import TWO, Prompted, Weighted, curve, quiet, sharded_rank
+from .toys import TWO, Prompted, Uneven, Weighted, curve, quiet, sharded_rank
 
 ONE = replace(TWO, accumulate=2)  # one process that draws the batches of both
 
@@ -40,8 +42,10 @@ def test_every_layout_gives_the_same_losses(runs, kind, tmp_path):
     assert len(alone) == 10 and alone[-1] < 0.8 * alone[0]
     for shard in ("none", "zero2", "zero3"):
         assert curve(runs / f"{kind}-{shard}") == pytest.approx(alone, rel=1e-5), shard
+        finished = load_file(runs / f"{kind}-{shard}" / "finished.safetensors")
         for name, tensor in last(runs / f"{kind}-{shard}").items():
             torch.testing.assert_close(tensor, last(tmp_path)[name], rtol=1e-4, atol=1e-5)
+            assert torch.equal(tensor, finished[name]), name
 
 
 @pytest.mark.parametrize("shard", ["none", "zero3"])
@@ -78,6 +82,19 @@ def test_a_network_whose_layers_are_read_outside_of_its_forward_pass_is_sharded_
     train(Prompted(), replace(ONE, steps=4), tmp_path, quiet)
     for shard in ("zero2", "zero3"):
         assert curve(runs / f"prompted-{shard}") == pytest.approx(curve(tmp_path), rel=1e-5), shard
+
+
+def test_batches_that_call_the_network_differently_are_sharded_as_a_whole(runs, tmp_path):
+    train(Uneven(), ONE, tmp_path, quiet)
+    assert curve(runs / "uneven") == pytest.approx(curve(tmp_path), rel=1e-5)
+    assert not (runs / "refused" / "log.jsonl").exists()  # zero3
+
+
+def test_bad_batches_are_named_by_every_rank(runs):
+    lines = [json.loads(line) for line in (runs / "bad" / "log.jsonl").read_text().splitlines()]
+    (words,) = [line["skipped"] for line in lines if "skipped" in line]
+    assert re.fullmatch(r"batch 1 of 2, loss nan \(\d items\); batch 2 of 2, loss nan \(\d items\)", words)
+    assert len(curve(runs / "bad")) == 4
 
 
 def test_bf16_shards_train_and_are_checked_whole(runs):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from longtake.cli import run as command
 from longtake.reel.stop import Stopped
 from longtake.train import checkpoint
 from longtake.train.checkpoint import CheckpointError, newest_checkpoint
@@ -79,15 +80,21 @@ def test_a_changed_config_is_refused_and_a_longer_run_is_not(tmp_path):
     assert newest_checkpoint(tmp_path).name == "step-000012"
 
 
-def test_settings_of_a_recipe_may_change_if_it_says_so(tmp_path):
-    table = {"loop": {"steps": 4}, "weighted": {"width": 3, "judged": 1}}
+def test_settings_of_a_recipe_are_compared_too(tmp_path):
+    table = {"loop": {"steps": 4}, "weighted": {"width": 3, "judged": 1, "inner": {"steps": 4}}}
     train(Weighted(), Settings(steps=4), tmp_path, quiet, table)
-    table["weighted"]["judged"] = 2
-    with pytest.raises(ConfigError, match=r"weighted\.judged was 1, now 2"):
-        train(Weighted(), Settings(steps=4), tmp_path, quiet, table)
-    recipe = Weighted()
-    recipe.free = ("judged",)
-    train(recipe, Settings(steps=4), tmp_path, quiet, table)
+    longer = {"loop": {"steps": 5}, "weighted": {"width": 3, "judged": 2, "inner": {"steps": 5}}}
+    train(Weighted(), Settings(steps=5), tmp_path, quiet, longer)
+    longer["weighted"]["width"] = 4
+    with pytest.raises(ConfigError, match=r"config: weighted\.width was 3, now 4\."):
+        train(Weighted(), Settings(steps=5), tmp_path, quiet, longer)
+
+
+def test_the_command_line_says_what_is_wrong_in_a_sentence(tmp_path, capsys):
+    (path := tmp_path / "run.toml").write_text("[loop]\nsteps = 3\nlearn = 1\n")
+    assert command(["train", "text", str(path), "-o", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.startswith("longtake: [loop] has no key 'learn': did you mean lr?")
+    assert not (tmp_path / "run").exists()
 
 
 def test_changed_data_are_refused(tmp_path):
@@ -164,3 +171,20 @@ def test_frozen_weights_that_a_recipe_brings_back_are_not_saved(tmp_path):
     train(Brings(), SHORT, tmp_path, quiet)
     train(Brings(), SHORT, tmp_path / "whole", quiet)
     assert len(curve(tmp_path)) == 10
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    train(Line(), replace(SHORT, steps=4), tmp_path, quiet)
+    with pytest.raises(ConfigError, match="it is of another network"):
+        train(Weighted(), SHORT, tmp_path, quiet)
+
+
+def test_a_folder_of_the_first_trainer_goes_on(tmp_path):
+    """Its state had neither batches nor skipped steps nor pending losses, and its config none of today's settings."""
+    train(Weighted(), replace(SHORT, steps=8), tmp_path, quiet)
+    state = checkpoint.place(tmp_path, 8) / "state.json"
+    state.write_text(json.dumps({"step": 8, "settings": {}}))
+    old = {key: getattr(SHORT, key) for key in ("lr", "warmup", "seed", "log", "save")}
+    (tmp_path / "config.json").write_text(json.dumps({"loop": {"steps": 8, **old}}))
+    train(Weighted(), replace(SHORT, steps=9), tmp_path, quiet)
+    assert newest_checkpoint(tmp_path).name == "step-000009"

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from longtake.models.wan import WanTransformer, tiny
 from longtake.train import checkpoint as checkpoints
+from longtake.train.config import ConfigError
 from longtake.train.loop import Loss, Settings, train
 
 
@@ -80,6 +82,8 @@ class Tower(nn.Module):
 class Weighted:
     """Batches of 2 to 6 items that count by their size; `stop` ends the run before that step, `bad` spoils steps."""
 
+    uniform = True
+
     def __init__(self, seed: int = 0, stop: int = -1, bad: tuple[int, ...] = ()):
         torch.manual_seed(seed)
         self.module, self.stop, self.bad = Tower(), stop, bad
@@ -103,7 +107,8 @@ class Weighted:
         return {"score": self.scores[-1]}
 
     def finish(self, out):
-        self.scores.append(self.module(torch.ones(1, 16)).sum().item())
+        self.check(0, out)
+        save_file(self.module.state_dict(), out / "finished.safetensors")
 
 
 class Prompted(Weighted):
@@ -125,6 +130,23 @@ class Prompted(Weighted):
 
     def finish(self, out):
         pass
+
+
+class Uneven(Prompted):
+    """Its batches differ in how often they call the network, and in how many prompts they have."""
+
+    uniform = False
+
+    def loss(self, step, rng):
+        prompts = int(torch.randint(1, 4, (), generator=rng))
+        x, text = (torch.randn(shape, generator=rng) for shape in ((1, 4, 3, 4, 4), (prompts, 1, 5, 10)))
+        memory = [self.module.text_memory(each) for each in text]
+        scene = [min(frame, prompts - 1) for frame in range(3)]
+        if prompts == 2:
+            with torch.no_grad():
+                x = x + 0.1 * self.module(x, torch.ones(1, 3), memory, scene=scene)
+        velocity = self.module(x, torch.rand(1, 3, generator=rng), memory, scene=scene)
+        return (velocity - x).pow(2).mean()
 
 
 def quiet(line: str) -> None:
@@ -176,6 +198,10 @@ def sharded_rank(number: int, world: int, folder: str) -> None:
     for shard in ("zero2", "zero3"):
         settings = replace(TWO, shard=shard, checkpointing=True, steps=4)
         train(Prompted(number), settings, out / f"prompted-{shard}", quiet)
+    train(Uneven(number), replace(TWO, shard="zero2"), out / "uneven", quiet)
+    with contextlib.suppress(ConfigError):
+        train(Uneven(number), replace(TWO, shard="zero3"), out / "refused", quiet)
+    train(Weighted(bad=(3,)), replace(TWO, shard="zero3", steps=5), out / "bad", quiet)
     full_disk(number, out / "full")
     (out / f"scores-{number}.json").write_text(json.dumps(recipe.scores))
     dist.destroy_process_group()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from types import UnionType
@@ -49,14 +49,15 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], place: str) -> No
             raise ConfigError(f"{place} has no key {key!r}: {hint}")
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = ()) -> list[str]:
-    """What differs between two json-able tables, as `a.b was 1, now 2`. free: dotted keys that may differ."""
+def changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Callable[[str], bool] = lambda key: False
+) -> list[str]:
+    """What differs between two json-able tables, as `a.b was 1, now 2`. free: whether a dotted key may differ."""
     before, after = _flat(old), _flat(new)
-    free = set(free)
     return [
         f"{key} was {before.get(key, 'not set')}, now {after.get(key, 'not set')}"
         for key in sorted(before.keys() | after.keys())
-        if key not in free and before.get(key) != after.get(key)
+        if not free(key) and before.get(key) != after.get(key)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,14 @@ from typing import Any
 from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, changes, read_table
 from longtake.train.ranks import ranks
-from longtake.train.settings import FREE, HasData, Recipe, Settings
+from longtake.train.settings import FREE, FREE_IN_RECIPES, HasData, Recipe, Settings
 
 
-def claim(out: Path, config: Mapping[str, Any], free: Iterable[str] = ()) -> None:
-    """Write config.json; ConfigError if the folder holds a checkpoint that was made with another config.
-
-    free: settings of the recipe that may change, as those in FREE of the loop may.
-    """
+def claim(out: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json; ConfigError if the folder holds a checkpoint that was made with another config."""
     path, config = out / "config.json", json.loads(json.dumps(config))
     if path.exists() and newest_checkpoint(out) is not None:
-        may = {f"loop.{key}" for key in FREE} | {f"{table}.{key}" for table in config for key in free}
-        found = changes(_resolved(json.loads(path.read_text())), _resolved(config), may)
+        found = changes(_resolved(json.loads(path.read_text())), _resolved(config), _may_change)
         if found:
             raise ConfigError(f"{out} was trained with another config: {'; '.join(found)}. {ELSEWHERE}")
     if not ranks()[0]:
@@ -64,6 +60,12 @@ def write_best(out: Path, best: str, scores: Mapping[str, float], step: int) -> 
     """Remember that the checkpoint of this step is the best so far."""
     value = scores[best.lstrip("-")]
     write_json(out / "best.json", {"score": best, "value": value, "step": step, "checkpoint": f"step-{step:06d}"})
+
+
+def _may_change(key: str) -> bool:
+    """Whether a setting (`table.key`) may be another one when a run goes on."""
+    parts = key.split(".")
+    return parts[-1] in (FREE if parts[0] == "loop" else FREE_IN_RECIPES)
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

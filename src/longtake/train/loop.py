@@ -36,9 +36,14 @@ def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str
     if recipe not in RECIPES:
         raise ConfigError(f"no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
     refuse_unknown(config, ["loop", *RECIPES], "the config")
+    for name, table in config.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(
+                f"the config says {name} = {table!r}, but {name} is a table: write [{name}] above its settings"
+            )
     settings = read_settings(config)
     joined = join_ranks()
-    claim(out, config, getattr(RECIPES[recipe], "free", ()))
+    claim(out, config)
     torch.manual_seed(settings.seed)  # the recipe draws the first weights
     say = report if not ranks()[0] else _nothing
     train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, say, dict(config))
@@ -58,7 +63,7 @@ def train(
     recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print, config: Any = None
 ) -> Path:
     """See `run`; for a recipe already made."""
-    claim(out, config or {"loop": asdict(settings)}, getattr(recipe, "free", ()))
+    claim(out, config or {"loop": asdict(settings)})
     claim_data(out, recipe)
     run = begin(recipe, settings, out, report)
     if (newest := newest_checkpoint(out)) is not None:

@@ -131,4 +131,6 @@ def load_optimiser_state(module: nn.Module, optimisers: list[torch.optim.Optimiz
     owner = {id(w): optimiser for optimiser in optimisers for group in optimiser.param_groups for w in group["params"]}
     for key, value in saved.items():
         name, entry = key.rsplit("|", 1)
-        owner[id(weights[name])].state[weights[name]][entry] = value.clone()
+        weight = weights[name]
+        place = weight.device if value.shape == weight.shape else value.device  # a count of steps stays where it is
+        owner[id(weight)].state[weight][entry] = value.to(place, copy=True)

@@ -15,7 +15,9 @@ from longtake.train.optim import Kind
 from longtake.train.shards import Loss, Shard
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# settings that may be others when a run goes on: in [loop], and in any recipe's table
 FREE = ("steps", "log", "save", "check", "keep", "best", "skips", "tensorboard", "checkpointing", "shard", "accumulate")
+FREE_IN_RECIPES = ("steps", "judged")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class Settings:
 class Recipe(Protocol):
     """What is trained, and on what. A recipe is made from its table of the config and the run's folder.
 
-    It may also have: `dataset` and `describe` (see HasData and DescribesBatch); `free`, names of settings in its table
-    that may change when a run goes on; `restores_frozen = True`, if its constructor alone brings back frozen weights,
-    which are then left out of checkpoints.
+    It may also have `dataset` and `describe` (see HasData and DescribesBatch), and `restores_frozen = True`, if making
+    it anew brings back frozen weights, which are then left out of checkpoints. `uniform = True` says that every batch
+    makes the same calls of the network, which sharding layer by layer needs (see shards.make_step).
     """
 
     @property

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from longtake.train.config import ConfigError
 from longtake.train.ranks import agree, local, ranks
 
 Shard = Literal["none", "zero2", "zero3"]
@@ -60,29 +61,37 @@ class Step(nn.Module):
 def make_step(recipe: GivesLosses, shard: Shard, dtype: torch.dtype) -> Step:
     """The loss of a recipe, its weights laid out over the ranks if shard says so and there are several.
 
-    dtype: what blocks are computed in; they are then gathered in it, while the pieces and the sum of the gradients
-    stay in float32.
+    Layers are gathered one by one if the recipe is `uniform`, that is, if all its batches make the same calls of the
+    network: the ranks must gather together. Otherwise all weights are gathered once a step; zero3 is then refused.
+    dtype: what layers compute in; they are gathered in it, while pieces and sums of gradients stay in float32.
     """
     step = Step(recipe)
-    if shard != "none" and ranks()[1] > 1:
-        _lay_out(step, shard == "zero3", dtype)
+    if shard == "none" or ranks()[1] == 1:
+        return step
+    layers = blocks(step.trained)
+    uniform = bool(getattr(recipe, "uniform", False))
+    if shard == "zero3" and layers and not uniform:
+        raise ConfigError(
+            'shard = "zero3" gathers layers call by call, so that all processes must make the same calls, but batches of '
+            'this recipe differ in them: use shard = "zero2"'
+        )
+    _lay_out(step, layers if uniform else [], shard == "zero3", dtype)
     return step
 
 
-def _lay_out(step: Step, again: bool, dtype: torch.dtype) -> None:
+def _lay_out(step: Step, layers: list[nn.Module], again: bool, dtype: torch.dtype) -> None:
     """again: gather weights anew for the backward pass."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    device = next(step.parameters()).device.type
-    mesh = init_device_mesh(device, (ranks()[1],))
+    mesh = init_device_mesh(next(step.parameters()).device.type, (ranks()[1],))
     policy = MixedPrecisionPolicy()
     if dtype != torch.float32:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for block in blocks(step.trained):
-        fully_shard(block, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
-        for name in getattr(block, "entries", ()):
-            register_fsdp_forward_method(block, name)
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
+        for name in getattr(layer, "entries", ()):
+            register_fsdp_forward_method(layer, name)
     fully_shard(step, mesh=mesh, reshard_after_forward=again)
 
 
@@ -110,11 +119,34 @@ def moving(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-class averaged:
-    """Puts the averaged weights into a module for a while, whole on every rank. All ranks enter and leave together."""
+class gathered:
+    """Makes the weights whole on every rank for a while, in ordinary layers. All ranks enter and leave together."""
+
+    def __init__(self, step: Step):
+        self.step = step
+
+    def __enter__(self) -> None:
+        for part in _laid_out(self.step):
+            part.unshard()
+        self.hooks = _hooks(self.step)
+        for hooks, _ in self.hooks:
+            hooks.clear()
+
+    def __exit__(self, *problem: object) -> None:
+        if self.hooks:
+            agree()  # those who are done wait here for those who still look at the weights
+        for hooks, before in self.hooks:
+            hooks.update(before)
+        for part in _laid_out(self.step):
+            part.reshard()
+
+
+class averaged(gathered):
+    """The same with the averaged weights in place of the module's own."""
 
     def __init__(self, step: Step, ema: Mapping[str, Tensor]):
-        self.step, self.ema = step, ema
+        super().__init__(step)
+        self.ema = ema
 
     @torch.no_grad()
     def __enter__(self) -> None:
@@ -122,21 +154,11 @@ class averaged:
         self.own = {name: local(now[name]).clone() for name in self.ema}
         for name, tensor in self.ema.items():
             local(now[name]).copy_(local(tensor))
-        self.hooks = []
-        for part in _laid_out(self.step):
-            part.unshard()
-            for hooks in (part._forward_pre_hooks, part._forward_hooks):  # FSDP plans ahead from the calls it has seen
-                self.hooks.append((hooks, dict(hooks)))
-                hooks.clear()
+        super().__enter__()
 
     @torch.no_grad()
     def __exit__(self, *problem: object) -> None:
-        if self.hooks:
-            agree()  # the others wait here while rank 0 looks at the weights
-        for hooks, before in self.hooks:
-            hooks.update(before)
-        for part in _laid_out(self.step):
-            part.reshard()
+        super().__exit__(*problem)
         now = moving(self.step.trained)
         for name, tensor in self.own.items():
             local(now[name]).copy_(tensor)
@@ -149,3 +171,15 @@ def _laid_out(step: Step) -> list:
     from torch.distributed.fsdp import FSDPModule
 
     return [part for part in step.modules() if isinstance(part, FSDPModule)]
+
+
+def _hooks(step: Step) -> list[tuple[dict, dict]]:
+    """The hooks by which FSDP follows its parts, and copies of them.
+
+    With these hooks, a call on one rank alone would change what FSDP expects of the next, and state_dict would lay the
+    weights out again.
+    """
+    found: list[dict] = [hooks for part in _laid_out(step) for hooks in (part._forward_pre_hooks, part._forward_hooks)]
+    if found:
+        found += [module._state_dict_pre_hooks for module in step.modules()]
+    return [(hooks, dict(hooks)) for hooks in found]

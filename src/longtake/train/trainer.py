@@ -21,9 +21,9 @@ from longtake.train.books import Books, Report
 from longtake.train.config import ConfigError
 from longtake.train.folder import read_best
 from longtake.train.optim import average, load_optimiser_state, optimiser_state, schedule
-from longtake.train.ranks import ranks, share_gradients, step_rng, summed, told, whole
+from longtake.train.ranks import local, ranks, share_gradients, step_rng, summed, told, whole
 from longtake.train.settings import DTYPES, DescribesBatch, Recipe, Settings
-from longtake.train.shards import Step, averaged, moving
+from longtake.train.shards import Step, averaged, gathered, moving
 
 
 @dataclass
@@ -105,10 +105,10 @@ class Run:
     def _name_bad(self, losses: list[float]) -> str:
         """The batches of all ranks whose loss is no number, in words."""
         bad = [(number, loss) for number, loss in zip(self._numbers(), losses) if not math.isfinite(loss)]
-        words = [f"batch {number + 1} of {self.batches}, loss {loss}{self._describe(number)}" for number, loss in bad]
-        return (
-            "; ".join(text for text in told("; ".join(words)) if text) or "the losses are numbers, their gradient not"
-        )
+        with gathered(self.loss), torch.no_grad():  # a recipe may draw with its network
+            words = [f"batch {n + 1} of {self.batches}, loss {loss}{self._describe(n)}" for n, loss in bad]
+        everyone = [text for text in told("; ".join(words)) if text]
+        return "; ".join(everyone) or "the losses are numbers, their gradient not"
 
     def _describe(self, number: int) -> str:
         if not isinstance(self.recipe, DescribesBatch):
@@ -159,13 +159,16 @@ class Run:
                 f"{self.settings.accumulate} make {self.batches}: choose them so that they make {before}"
             )
         like = dict(module.state_dict())
-        module.load_state_dict(
-            checkpoint.read(folder, "model", like), strict=not getattr(self.recipe, "restores_frozen", False)
-        )
+        weights = checkpoint.read(folder, "model", like)
+        needed = moving(module) if getattr(self.recipe, "restores_frozen", False) else like
+        if missing := sorted(needed.keys() - weights.keys()):
+            raise ConfigError(f"{folder} has no {missing[0]} ({len(missing)} are missing): it is of another network")
+        module.load_state_dict(like | weights)
         ema = checkpoint.read(folder, "ema", like)
-        self.ema = {name: ema[name] for name in self.ema}
-        weights = dict(module.named_parameters())
-        load_optimiser_state(module, self.optimisers, checkpoint.read(folder, "optimiser", weights))
+        with torch.no_grad():
+            for name, tensor in self.ema.items():
+                local(tensor).copy_(local(ema[name]))
+        load_optimiser_state(module, self.optimisers, checkpoint.read(folder, "optimiser", like))
         self.step, self.bad = state["step"], state.get("bad", 0)
         self.books.load(state, self.step, not ranks()[0])
         if hasattr(self.recipe, "recall"):
