@@ -1,0 +1,124 @@
+"""How fast the recipes train here: steps per second, peak memory, and the share of the measured matrix-product rate.
+
+python bench/train.py [--recipes text,forcing] [--seconds 5] [--threads N] [--clips 8]
+
+Every recipe trains the packaged pocket in a process of its own. The share counts the matrix products and convolutions of
+a whole step (both passes and Muon) against what one large product of fp32 matrices reaches with the same threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import median_seconds, report
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from longtake.models import builtin, wan_codec
+from longtake.train.data import Source, fill_cache
+from longtake.train.loop import Settings, begin
+from longtake.train.recipes import RECIPES
+
+SIZE = 1536  # of the matrices whose product is measured
+ATTENTION = {  # of the CPU, which PyTorch's counter leaves out
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *rest, out_shape=None, **options: sdpa_flop_count(q, k, v)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *rest, out_shape=None, **options: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+
+
+def matmul_rate() -> float:
+    """GFLOP per second of one fp32 product."""
+    a, b = torch.randn(2, SIZE, SIZE)
+    return 2 * SIZE**3 / median_seconds(lambda: a @ b) / 1e9
+
+
+def table(name: str, data: Path) -> dict:
+    """The table of a recipe: pocket goes on, on the clips of `data`."""
+    video = {"init": "pocket", "data": str(data), "judged": 0}
+    tables: dict[str, dict] = {
+        "codec": {"start": str(builtin()["pocket"] / "vae")},
+        "text": {},
+        "causal": {**video, "network": {"causal": True, "block": 3}},
+        "i2v": {**video, "network": {"in_channels": 36}},
+        "distil": {"settings": video},
+        "lora": {"settings": video},
+    }
+    return tables.get(name, video)
+
+
+def measure(name: str, data: Path, seconds: float) -> dict[str, float]:
+    """Train a recipe for some seconds: steps per second, GFLOP per step, MiB at the peak."""
+    with tempfile.TemporaryDirectory() as folder:
+        optimiser = "adamw" if name in ("codec", "text", "lora") else "muon"
+        torch.manual_seed(0)
+        recipe = RECIPES[name](table(name, data), Path(folder))
+        run = begin(recipe, Settings(steps=10_000, lr=1e-5, optimiser=optimiser), Path(folder), lambda line: None)
+        with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+            run.advance()
+        each, stop = [], time.perf_counter() + seconds
+        while not each or time.perf_counter() < stop:
+            start = time.perf_counter()
+            run.advance()
+            each.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "rate": 1 / statistics.median(each),
+        "gflop": counter.get_total_flops() / 1e9,
+        "peak": peak,
+        "steps": len(each),
+    }
+
+
+def apart(name: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
+    """`measure` in a process of its own, whose memory is the recipe's alone."""
+    line = [sys.executable, __file__, "--one", name, "--data", str(data)]
+    line += ["--seconds", str(args.seconds), "--threads", str(args.threads)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--note", default="", help="kept with the figures, such as what else the machine did")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.one:
+        print(json.dumps(measure(args.one, args.data, args.seconds)))
+        return
+    rate, rows = matmul_rate(), {}
+    rows["one fp32 product"] = (rate, "GFLOP/s")
+    with tempfile.TemporaryDirectory() as folder:
+        codec = wan_codec.load(builtin()["pocket"] / "vae", torch.float32)
+        fill_cache(Path(folder), Source(), args.clips, codec.encode, report=lambda line: None)
+        for name in args.recipes.split(","):
+            told = apart(name, Path(folder), args)
+            rows[name] = (told["rate"], "steps/s")
+            rows[f"{name}: peak memory"] = (told["peak"], "MiB")
+            rows[f"{name}: share of the product's rate"] = (100 * told["gflop"] * told["rate"] / rate, "%")
+    report("train", rows, threads=args.threads, seconds=args.seconds, note=args.note)
+
+
+if __name__ == "__main__":
+    main()
