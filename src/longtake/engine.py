@@ -212,7 +212,8 @@ class Rollout:
         elif now.window.cut:
             self._cut(now.window.cut)
         self.outlet.end, self.open = now.end, not now.last
-        new = [f for f in now.window.frames if f not in self.take.tape.rows] or [now.window.frames[-1]]
+        rows = () if now.opening else self.take.tape.rows
+        new = [f for f in now.window.frames if f not in rows] or [now.window.frames[-1]]
         yield from self.live.switched(self.index, now, [self._frame(f) for f in new])
 
     def _closed(self) -> Iterator[Frames]:
