@@ -14,7 +14,7 @@ from longtake.models.lora import Merged
 from longtake.models.lora_file import read as read_lora
 from longtake.models.text import WordText
 from longtake.models.wan_codec import WanCodecConfig
-from longtake.models.wan_lora import SPELLING
+from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.script import Script
 from longtake.settings import Settings as Settled
 from longtake.train.data import Latents, Source, fill_cache
@@ -85,7 +85,10 @@ def tables(material):
         "i2v": {**short, "network": {**NETWORK, "in_channels": 12}, "given": {"counts": (1, 5), "weights": (0.5, 0.5)}},
         "distil": {"recipe": "flow", "guidance": 3.0, "settings": onward},
         "lora": {"recipe": "flow", "rank": 4, "settings": {**short, "network": NETWORK}},
-        "recycle": {"recipe": "flow", "preset": "none", "rank": 4, "alpha": 4.0, "settings": onward},
+        "recycle": {
+            "recipe": "flow", "preset": "none", "rank": 8, "alpha": 8.0, "targets": (*SVI_TARGETS, "proj_out"),
+            "settings": {**short, "network": NETWORK},
+        },
     }  # fmt: skip
 
 
