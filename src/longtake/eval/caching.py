@@ -37,12 +37,16 @@ class Case:
     script: Script
     seed: int = 0
 
-    def run(self, make: Callable[[], StepCache | Watched]) -> tuple[Tensor, float]:
-        """Frames (T, H, W, 3) uint8, and seconds, of a run whose sessions have these caches."""
+    def run(self, make: Callable[[], StepCache | Watched | None]) -> tuple[Tensor, float]:
+        """Frames (T, H, W, 3) uint8, and seconds, of a run whose sessions have these caches (None: no cache).
+
+        On a CPU the seconds are of the processor, so that other work on the machine does not count.
+        """
         rollout = Rollout(with_cache(self.model, make), self.script, self.plan, seeds=(self.seed,))
-        start = time.perf_counter()
+        clock = time.process_time if self.model.device == "cpu" else time.perf_counter
+        start = clock()
         frames = [event.frames[0] for event in rollout.run() if isinstance(event, Frames)]
-        return torch.cat(frames), time.perf_counter() - start
+        return torch.cat(frames), clock() - start
 
 
 @dataclass(frozen=True)
@@ -97,16 +101,16 @@ def fitted(pairs: Sequence[tuple[float, float]], steps: int, degree: int = 4) ->
     return Rule(tuple((coefficients / powers).tolist()), projected=True, first=max(1, steps // 10), last=1)
 
 
-def calibrated(case: Case, steps: int) -> tuple[Rule, Tensor, float]:
-    """A rule fitted to an exact run, that run's frames, and its seconds."""
+def calibrated(case: Case, steps: int) -> Rule:
+    """A rule fitted to an exact run that is watched."""
     pairs: list[tuple[float, float]] = []
-    frames, seconds = case.run(lambda: Watched(pairs))
-    return fitted(pairs, steps), frames, seconds
+    case.run(lambda: Watched(pairs))
+    return fitted(pairs, steps)
 
 
-def measured(case: Case, rule: Rule, thresholds: Sequence[float], exact: Tensor, seconds: float) -> list[Row]:
+def measured(case: Case, rule: Rule, thresholds: Sequence[float]) -> list[Row]:
     """What each threshold brings against the exact run."""
-    rows = []
+    rows, (exact, seconds) = [], case.run(lambda: None)
     for threshold in thresholds:
         caches: list[StepCache] = []
 
@@ -157,9 +161,9 @@ def main(words: Sequence[str] | None = None) -> None:
         options = {**own, **({"steps": args.steps} if args.steps else {})}
         strategy = plan(args.plan or model.plan, **options)
         case = Case(model, strategy, Script.of(args.prompt, model.fps, args.seconds), args.seed)
-        rule, exact, seconds = calibrated(case, strategy.steps)  # type: ignore[attr-defined]
+        rule = calibrated(case, strategy.steps)  # type: ignore[attr-defined]
         rule = Rule.read(args.rule) if args.rule else rule
-        rows = measured(case, rule, [float(word) for word in args.thresholds.split(",")], exact, seconds)
+        rows = measured(case, rule, [float(word) for word in args.thresholds.split(",")])
     except ValueError as error:
         Console(stderr=True).print(f"[red]{error}[/red]", highlight=False)
         sys.exit(2)
