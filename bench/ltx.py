@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from common import median_seconds, report
@@ -28,6 +28,7 @@ from longtake.solve import euler
 
 Rows = dict[str, tuple[float, str]]
 HEIGHT, WIDTH = 512, 768
+STATUS = Path("/proc/self/status")
 
 
 def network(width: int, layers: int) -> LTXConfig:
@@ -83,7 +84,7 @@ def decoding(which: str, frames: int, narrow: int, height: int, width: int) -> N
     net = LTXCodec(codec(narrow)).eval()
     z = torch.randn(1, 128, 1 + (frames - 1) // 8, height // 32, width // 32)
     run = reference("AutoencoderKLLTXVideo", net) if which == "diffusers" else net
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident(reset=True)
     start = time.perf_counter()
     with torch.inference_mode():
         if which == "diffusers":
@@ -92,8 +93,16 @@ def decoding(which: str, frames: int, narrow: int, height: int, width: int) -> N
             decoder = net.decoder()
             made = sum(decoder.push(latent).shape[2] for latent in z.split(1, 2)) + decoder.flush().shape[2]
     assert made == frames
-    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(time.perf_counter() - start, rise / 1024)
+    print(time.perf_counter() - start, (resident() - before) / 1024)
+
+
+def resident(reset: bool = False) -> int:
+    """The most memory that this process has held since the last reset, in KiB (Linux; 0 elsewhere)."""
+    if not STATUS.exists():
+        return 0
+    if reset:
+        (STATUS.parent / "clear_refs").write_text("5")
+    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def decode(frames: int, narrow: int, size: tuple[int, int], threads: int) -> Rows:

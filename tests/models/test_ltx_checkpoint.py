@@ -15,17 +15,18 @@ from tokenizers.processors import TemplateProcessing
 
 from longtake import api, engine
 from longtake.engine import Ended, Frames, Rollout
-from longtake.models import ltx_checkpoint, ltx_original
+from longtake.models import ModelError, load, ltx_checkpoint, ltx_original
 from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, tiny, tiny_old
+from longtake.models.ltx_presets import DEV_2B, LTX
 from longtake.models.text import T5Config, T5Encoder
 from longtake.models.weights import WeightsError, rename
 from longtake.noise import token_shift
 from longtake.plan import PlanError
 from longtake.plans import plan
-from longtake.script import Script
+from longtake.script import Scene, Script
 from longtake.settings import Settings
 from tests.checkpoints import random_ltx
 from tests.models.oracles import apart, oracle, shuffled
@@ -49,7 +50,8 @@ STRATEGIES = [
     ("relay", dict(overlap=9)),
     ("relay", dict(overlap=1, hand="latents", window=33)),
     ("relay", dict(overlap=9, hand="pixels8", keep="new")),
-    ("looping", dict(overlap=17)),
+    ("soft", dict(overlap=17)),
+    ("looping", dict(tile=56, overlap=16, adain=0.3, reference=0.8)),
     ("async", dict(overlap=9, lag=1)),
     ("endless", dict(lag=1)),
 ]
@@ -89,14 +91,35 @@ def test_a_snapshot_holds_enough_latents_and_no_more(models):
 
 
 @pytest.mark.parametrize("frames", [1, 8, 9, 120, 121, 193, 200])
-@pytest.mark.parametrize("name", ["sliding", "relay", "looping", "endless"])
+@pytest.mark.parametrize("name", ["sliding", "relay", "soft", "looping", "endless"])
 def test_any_number_of_frames_comes_out_exactly(models, name, frames):
-    assert video(models[True], name, frames, **({} if name == "endless" else {"overlap": 9})).shape[2] == frames
+    own = {"endless": {}, "looping": {"overlap": 16}}.get(name, {"overlap": 9})
+    assert video(models[True], name, frames, **own).shape[2] == frames
 
 
-@pytest.mark.parametrize("name", ["relay", "looping"])
-def test_a_minute(models, name):
-    assert video(models[True], name, 1441, steps=1, overlap=9).shape[2] == 1441
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("relay", dict(overlap=9)),
+        ("looping", dict(tile=120, overlap=32, adain=0.25, reference=1.0)),
+        ("looping", dict(tile=80, overlap=24)),
+    ],
+)
+def test_a_minute(models, name, options):
+    """1441 frames of three scenes: 17 tiles of 120 frames that share 32, 26 of 80 that share 24."""
+    model = replace(models[True], limits=replace(models[True].limits, view=15))
+    script = Script.of([Scene("a red ball", 20.0), Scene("a blue ball", 20.0), Scene("the sea")], 24, 1441 / 24)
+    run, windows, rows, prompts = Rollout(model, script, plan(name, steps=1, **options)), 0, 0, []
+    told = type(run)._cond
+    run._cond = lambda window: prompts.append(told(run, window).texts[0].key) or told(run, window)
+    made = 0
+    for event in run.run():
+        made += event.video.shape[2] if isinstance(event, Frames) else 0
+        windows += isinstance(event, Ended)
+        rows = max(rows, len(run.take.tape.rows) + len(run.take.replay))
+    assert made == 1441 and rows < 80
+    assert windows == {"relay": 13, "looping": 17 if options.get("tile") == 120 else 26}[name]
+    assert list(dict.fromkeys(prompts)) == ["a red ball", "a blue ball", "the sea"]
 
 
 def test_frames_come_as_soon_as_they_are_certain(models):
@@ -179,6 +202,8 @@ def test_a_released_folder_has_published_settings(tmp_path):
         assert model.tokens == 64 * 96 and model.limits.view == 61
         assert model.sampling["grid"] == ("quadratic" if grown else "terminal")
         assert model.sampling["shift"] == (1.0 if grown else token_shift(25 * 64 * 96))
+        assert model.guide is DEV_2B and model.guidance == 3.0 and model.blocks == 2 and model.solver == "euler"
+        assert model.options["cond_noise"] == 0.15 and model.refine is None
     with pytest.raises(WeightsError, match="lacks vae"):
         shutil.rmtree(folder / "vae")
         open_folder(folder)
@@ -447,3 +472,77 @@ def test_a_network_and_a_codec_of_other_channels_are_refused(tmp_path):
 def test_tiny_codecs_have_the_layouts_of_releases():
     assert [tiny_old().grown, tiny().grown] == [LTX_090.grown, LTX_095.grown] == [False, True]
     assert ltx_checkpoint.WORDS == 256
+
+
+# ---------------------------------------------------------------- which release
+def test_a_preset_says_what_files_do_not(tmp_path):
+    folder = released(tmp_path / "m")
+    stochastic = load(f"ltx-2b-0.9.6-distilled={folder}")
+    assert (stochastic.solver, stochastic.guidance, stochastic.sampling["steps"]) == ("stochastic", 1.0, 8)
+    assert stochastic.source == f"ltx-2b-0.9.6-distilled={folder.resolve()}"
+    with pytest.raises(ModelError, match=r"of the family ltx, but wan2\.1-t2v-14b of wan"):
+        load(f"wan2.1-t2v-14b={folder}")
+    with pytest.raises(ModelError, match=r"is the file ltxv-2b-0\.9\.8-distilled\.safetensors of Lightricks/LTX-Video"):
+        load("ltx-2b-0.9.8-distilled")
+
+
+@pytest.mark.parametrize(
+    ("codec", "steps", "shape", "first"),
+    [
+        (LTX_090, None, {}, "ltx-2b-0.9.0"),
+        (LTX_091, None, {}, "ltx-2b-0.9.1"),
+        (LTX_095, None, {}, "ltx-2b-0.9.5"),
+        (LTX_095, 8, {}, "ltx-2b-0.9.6-distilled"),
+        (LTX_095, None, LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-dev"),
+        (LTX_095, 8, LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-distilled"),
+        (LTX_095, None, dict(num_layers=2), "ltx-2b-0.9.5"),
+    ],
+)
+def test_releases_are_told_by_codec_size_and_the_steps_that_they_allow(codec, steps, shape, first):
+    nowhere = Path("nowhere")
+    found = ltx_checkpoint.Layout(nowhere, nowhere, nowhere, nowhere, LTXConfig(**shape), codec, steps=steps)
+    assert ltx_checkpoint.fitting(found)[0].name == first
+
+
+def test_scenes_ask_for_loras_by_the_names_of_either_layout(models, tmp_path):
+    """diffusers and official names change the same weights; without the scene's LoRA the network is as before."""
+    model = open_folder(models[True].path)
+    low = {"lora_A.weight": torch.randn(2, 20), "lora_B.weight": torch.randn(20, 2)}
+    for layout, prefix in (("diffusers", "transformer."), ("official", "diffusion_model.")):
+        names = [f"transformer_blocks.{i}.attn1.{part}" for i in (0, 1) for part in ("to_q", "to_out.0")]
+        save_file(
+            {f"{prefix}{n}.{k}": v.clone() for n in names for k, v in low.items()}, tmp_path / f"{layout}.safetensors"
+        )
+
+    def made(*loras):
+        script = Script.of([Scene("a red ball", lora=loras)], 24, 1.0)
+        run = Rollout(model, script, plan("clip", steps=1), guidance=1.0)
+        return torch.cat([e.video for e in run.run() if isinstance(e, Frames)], 2)
+
+    plain, files = made(), [str(tmp_path / f"{layout}.safetensors") for layout in ("diffusers", "official")]
+    one, two = (made((file, 0.5)) for file in files)
+    assert torch.equal(one, two) and apart(plain, one) > 1e-3 and torch.equal(made(), plain)
+
+
+@pytest.mark.parametrize("solver", ["euler", "stochastic"])
+def test_steps_with_noise_are_resumed_too(models, solver):
+    def rollout(seed=0):
+        return Rollout(
+            models[True],
+            Script.of("a red ball", 24, 4),
+            plan("looping", steps=3, overlap=16),
+            solver=solver,
+            seeds=(seed,),
+        )
+
+    run, parts, states = rollout(), [], []
+    for event in run.run():
+        if isinstance(event, Frames):
+            parts.append(event.video)
+        if isinstance(event, Ended):
+            states.append((event.frames, *run.state()))
+    whole, (shown, tensors, facts) = torch.cat(parts, 2), states[0]
+    again, other = rollout(), rollout(1)
+    again.load(tensors, facts)
+    assert torch.equal(torch.cat([e.video for e in again.run() if isinstance(e, Frames)], 2), whole[:, :, shown:])
+    assert not torch.equal(torch.cat([e.video for e in other.run() if isinstance(e, Frames)], 2), whole)
