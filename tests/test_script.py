@@ -101,7 +101,7 @@ BAD = {
     "lora strength nan": ('[[scene]]\nprompt="a"\nlora={x = nan}', "must be a number"),
     "lora strength true": ('[[scene]]\nprompt="a"\nlora={x = true}', "must be a number"),
     "lora twice": ('[[scene]]\nprompt="a"\nlora=["x", ["x", 0.5]]', "x is named twice"),
-    "cut": ('[[scene]]\nprompt="a"\ncut=1', "true or false"),
+    "cut": ('[[scene]]\nprompt="a"\ncut=1', "cut is true, false, anchor or resample"),
 }
 
 
@@ -145,3 +145,14 @@ def test_any_text_is_read_or_refused(text):
                 assert Script.of(path, 24).frames > 0
             except ScriptError as error:
                 assert str(error)
+
+
+def test_anchors_and_abrupt_prompts(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('abrupt = 0.3\n[[scene]]\nprompt = "a"\n[[scene]]\nprompt = "b"\ncut = "anchor"\n')
+    script = Script.of(path, 24)
+    assert script.abrupt == 0.3 and script.scenes[1].cut == "anchor"
+    assert Script.from_facts(json.loads(json.dumps(script.facts()))) == script
+    path.write_text('abrupt = 3\n[[scene]]\nprompt = "a"\n')
+    with pytest.raises(ScriptError, match=r"from 0 .* to 2"):
+        Script.of(path, 24)

@@ -78,9 +78,9 @@ class Chunks:
             ("noise", self.noise, NOISES),
         ):
             _require(value in choices, f"--{name} is one of {', '.join(choices)}, not {value!r}")
-        ladder(self)
         _require(self.cond_noise >= 0, f"--cond-noise must be 0 or more, not {self.cond_noise}")
         _require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
+        ladder(self)
         _require(0 <= self.context < 1, f"--context must be a noise level in [0, 1), not {self.context}")
         _require(0 < self.strength <= 1, f"--strength must lie in (0, 1], not {self.strength}")
         _require(self.lag >= 0, f"--lag must be 0 or more, not {self.lag}")
