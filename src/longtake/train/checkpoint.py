@@ -55,7 +55,7 @@ def save(
     draft, first = folder.with_suffix(".part"), not ranks()[0]
     problem = _attempt(lambda: _fresh(draft)) if first else ""
     agree()  # the folder is there before anyone writes into it
-    problem = problem or _attempt(lambda: [_write(draft, name, tensors) for name, tensors in parts.items()])
+    problem = problem or _attempt(lambda: _write(draft, parts))
     if files and not problem:
         problem = _attempt(lambda: files(draft))
     if first and not problem:
@@ -70,12 +70,12 @@ def save(
 
 
 def prune(out: Path, keep: int, best: str = "") -> None:
-    """Remove all but the newest `keep` checkpoints and the one named `best`."""
+    """Remove all but the newest `keep` checkpoints and the one named `best`, and what a kill left half written."""
     if ranks()[0]:
         return
-    for old in sorted(out.glob(NAME))[:-keep]:
-        if old.name != best:
-            shutil.rmtree(old)
+    old = [folder for folder in sorted(out.glob(NAME))[:-keep] if folder.name != best]
+    for folder in [*old, *out.glob(f"{NAME}.part")]:
+        shutil.rmtree(folder)
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -104,13 +104,14 @@ def whole_file(folder: Path, part: str) -> Path:
 
 
 # ---------------------------------------------------------------- parts
-def _write(draft: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
-    """One part: a file by rank 0, or a folder with a file of every rank."""
-    if any(is_sharded(tensor) for tensor in tensors.values()):
-        _write_shards(draft / name, tensors)
-    elif not ranks()[0]:
-        save_file(_apart(tensors), draft / f"{name}.safetensors")
-        sync(draft / f"{name}.safetensors")
+def _write(draft: Path, parts: Parts) -> None:
+    """Every part: a file by rank 0, or a folder with a file of every rank."""
+    for name, tensors in parts.items():
+        if any(is_sharded(tensor) for tensor in tensors.values()):
+            _write_shards(draft / name, tensors)
+        elif not ranks()[0]:
+            save_file(_apart(tensors), path := draft / f"{name}.safetensors")
+            sync(path)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,8 +178,8 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A name to write to; on leaving, what is there is put on the disk and takes the name `path`."""
-    draft = path.with_suffix(path.suffix + ".part")
+    """A name to write to, of this process alone; on leaving, what is there is put on the disk and takes the name `path`."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield draft
         sync(draft)

@@ -1,0 +1,33 @@
+"""Files that several processes write at once, and a name that is whole or not there."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from longtake.train.checkpoint import replaced, write_json
+
+
+def write_often(path, number):
+    for _ in range(50):
+        write_json(path, {"writer": number})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
+def test_two_processes_may_write_one_file(tmp_path):
+    path, spawn = tmp_path / "cache.json", multiprocessing.get_context("fork")
+    writers = [spawn.Process(target=write_often, args=(path, number)) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert json.loads(path.read_text())["writer"] in (0, 1) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_json(path := tmp_path / "a.json", 1)
+    with pytest.raises(RuntimeError), replaced(path) as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == 1 and list(tmp_path.iterdir()) == [path]
