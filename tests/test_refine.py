@@ -95,7 +95,7 @@ def test_any_length_and_exact_resume(model, name, options):
 
 def test_what_two_passes_cannot_do_is_said(model):
     for name, options, words in (
-        ("endless", dict(lag=1), "windows that end clean"),
+        ("endless", dict(lag=1, window=33), "windows that end clean"),
         ("relay", dict(overlap=9, hand="latents", window=33), "use --hand pixels"),
     ):
         with pytest.raises(PlanError, match=words):

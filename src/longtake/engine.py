@@ -353,8 +353,8 @@ class Rollout:
             return TwoScales(self.model.session, scale, self.track.scale, negative)
         if guidance.plain:
             return self.model.session()
-        negative = self._text(self.negative) if max(guidance.scale) > 1 else None
-        return Guided(self.model.session, guidance, negative, self.batched)
+        avoid = self._text(self.negative) if max(guidance.scale) > 1 else None
+        return Guided(self.model.session, guidance, avoid, self.batched)
 
     def _cut(self, cut: Cut) -> None:
         """Open a new take, told of the end of the old one."""

@@ -47,8 +47,8 @@ class Guidance:
 
     def at(self, i: int) -> tuple[float, float, float, tuple[int, ...]]:
         """scale, stg, rescale and blocks of interval i."""
-        scale, stg, rescale, blocks = (v[min(i, len(v) - 1)] for v in (self.scale, self.stg, self.rescale, self.blocks))
-        return scale, stg, rescale, blocks
+        scale, stg, rescale = (row[min(i, len(row) - 1)] for row in (self.scale, self.stg, self.rescale))
+        return scale, stg, rescale, self.blocks[min(i, len(self.blocks) - 1)]
 
     def interval(self, level: float) -> int:
         """The interval of a noise level. Levels within 1e-6 count as equal."""
