@@ -148,6 +148,15 @@ def read_shape(masks: Tensor) -> tuple[str, float]:
     return SHAPES[int(best.argmax())], float(best.max())
 
 
+def overlap_with(masks: Tensor, shape: str) -> float:
+    """The best overlap of centred masks (V, S, S) with the templates of one shape, on average over frames."""
+    templates, labels = _templates()
+    templates, masks = templates[labels == SHAPES.index(shape)], masks.flatten(1)
+    shared = masks @ templates.T
+    union = masks.sum(1, keepdim=True) + templates.sum(1) - shared
+    return float((shared / union).amax(1).mean())
+
+
 # ---------------------------------------------------------------- motion
 def read_motion(track: Track, frames: int) -> str:
     """Drift if it goes far, then orbit, bounce or sway by the room it takes, then pulse by area, spin by turning."""

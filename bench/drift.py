@@ -1,0 +1,212 @@
+"""How much long videos drift: several ways of making them, on the same noise and prompts, measured clip by clip.
+
+    python bench/drift.py --arm base=pocket --arm light=pocket,context=0.05 --seeds 8 --clips 30 -o out/drift
+    python bench/drift.py --arm base=FOLDER --arm recycled=FOLDER,lora=out/recycle/lora.safetensors -o out/svi
+    python bench/drift.py --arm relay=pocket,plan=relay --arm endless=pocket,plan=endless -o out/plans
+
+An arm is NAME=MODEL and then options of its plan, `plan`, `lora` (a file, at strength 1) or `guidance`. The first arm is
+the base that others are compared with. A model that makes video from an image is given the true first frame.
+
+Writes clips.jsonl (a line per clip; a run that was stopped goes on from there), curves.svg and drift.md. Metrics, prompts
+and seeds are those of longtake.eval.drift and are fixed before anything runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longtake.engine import Frames
+from longtake.eval.drift import (
+    METRICS,
+    bootstrap,
+    look,
+    measured,
+    paired_difference,
+    paired_ratio,
+    slopes,
+    start_end,
+    svg,
+)
+from longtake.eval.pocket import Prompt, seen, unseen_prompts
+from longtake.models import load
+from longtake.models.base import Model
+from longtake.script import Scene
+from longtake.settings import Settings
+
+CLIP = 80  # frames: what a clip of 81 adds when one is shared
+Curves = dict[str, dict[str, Tensor]]  # {arm: {metric: (videos, clips)}}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of making videos."""
+
+    name: str
+    model: str
+    plan: str | None = None
+    lora: str | None = None
+    guidance: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(text: str) -> Arm:
+        """NAME=MODEL,key=value,... SystemExit says what is wrong."""
+        name, equals, rest = text.partition("=")
+        model, *pairs = rest.split(",")
+        if not (name and equals and model) or any("=" not in pair for pair in pairs):
+            raise SystemExit(f"an arm is NAME=MODEL,key=value,..., not {text!r}")
+        told = {key: _value(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+        own = {key: told.pop(key) for key in ("plan", "lora", "guidance") if key in told}
+        return Arm(name, model, **own, options=told)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+# ---------------------------------------------------------------- making
+def clips(model: Model, arm: Arm, prompt: Prompt, count: int) -> Iterator[Tensor]:
+    """The video of a prompt, clip after clip (CLIP, 3, S, S) in [0, 1], in constant memory."""
+    scene = Scene(prompt.text, lora=((arm.lora, 1.0),) if arm.lora else ())
+    settings = Settings.resolve(
+        model, [scene], seconds=count * CLIP / model.fps, plan=arm.plan, options=arm.options, seed=prompt.seed,
+        guidance=arm.guidance,
+    )  # fmt: skip
+    waiting: list[Tensor] = []
+    for event in rollout(settings, model, prompt).run():
+        if isinstance(event, Frames):
+            waiting.append(event.frames[0].permute(0, 3, 1, 2).float() / 255)
+            if sum(map(len, waiting)) >= CLIP:
+                made = torch.cat(waiting)
+                while len(made) >= CLIP:
+                    yield made[:CLIP]
+                    made = made[CLIP:]
+                waiting = [made]
+
+
+def rollout(settings: Settings, model: Model, prompt: Prompt) -> Any:
+    """The video in the making; from the true first frame where the model wants one."""
+    if model.limits.context != "beside":
+        return settings.rollout(model)
+    from longtake.engine import Rollout
+    from longtake.script import Script
+
+    image = prompt.rendered(1).transpose(0, 1)[None] * 2 - 1
+    return Rollout(
+        model, Script.from_facts(settings.script), settings.make_plan(), seeds=(settings.seed,), start=image,
+        guidance=settings.guidance, negative=settings.negative, solver=settings.solver, fps=settings.fps,
+    )  # fmt: skip
+
+
+def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path) -> None:
+    """Measure what is not yet in clips.jsonl: prompt by prompt, so that all arms are always about as far."""
+    done = {(row["arm"], row["seed"]) for row in rows(out) if row["clip"] == count - 1}
+    models = {arm.model: load(arm.model) for arm in arms}
+    for prompt in prompts:
+        for arm in arms:
+            if (arm.name, prompt.seed) in done:
+                continue
+            begun, found, first = time.monotonic(), [], None
+            for number, frames in enumerate(clips(models[arm.model], arm, prompt, count)):
+                now = look(frames)
+                first = first or now
+                found.append({"arm": arm.name, "seed": prompt.seed, "clip": number, **measured(now, first)})
+            with (out / "clips.jsonl").open("a") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in found))
+            print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def rows(out: Path) -> Iterator[dict[str, Any]]:
+    """What was measured before; a torn last line does not count."""
+    path = out / "clips.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+# ---------------------------------------------------------------- what it says
+def curves(out: Path, arms: Sequence[Arm], prompts: Sequence[Prompt], count: int) -> Curves:
+    """The measurements of the videos that every arm has made."""
+    table = {(row["arm"], row["seed"], row["clip"]): row for row in rows(out)}
+    whole = [p.seed for p in prompts if all((arm.name, p.seed, count - 1) in table for arm in arms)]
+    if not whole:
+        raise SystemExit("no video was made by every arm")
+    return {
+        arm.name: {
+            name: torch.tensor([[table[arm.name, seed, n][name] for n in range(count)] for seed in whole])
+            for name in METRICS
+        }
+        for arm in arms
+    }
+
+
+def report(found: Curves) -> str:
+    """Slopes per clip, start-end contrasts, and each arm against the first, with 95 % bootstrap intervals."""
+    base, *others = found
+    videos, count = next(iter(found[base].values())).shape
+    lines = [f"{videos} videos of {count} clips of {CLIP} frames per arm; 95 % bootstrap intervals over videos.", ""]
+    for title, of in (("Slope per clip", slopes), ("Last quarter less the first", start_end)):
+        lines += [f"## {title}", "", "| metric | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
+        for name in METRICS:
+            cells = [str(bootstrap(of(arm[name]))) for arm in found.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    for other in others:
+        lines += [
+            f"## {other} against {base}",
+            "",
+            "| metric | ratio of slopes | difference of slopes |",
+            "|---|---|---|",
+        ]
+        for name in METRICS:
+            mine, theirs = slopes(found[other][name]), slopes(found[base][name])
+            lines.append(f"| {name} | {paired_ratio(mine, theirs)} | {paired_difference(mine, theirs)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arm", action="append", required=True, type=Arm.read, help="NAME=MODEL,key=value,...")
+    parser.add_argument("--seeds", type=int, default=8, help="videos per arm")
+    parser.add_argument("--clips", type=int, default=30, help="clips per video")
+    parser.add_argument("--first", type=int, default=2 * 10**6, help="seed of the first prompt and noise")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if len({arm.name for arm in given.arm}) < len(given.arm):
+        raise SystemExit("two arms have one name")
+    about = {"arms": [asdict(arm) for arm in given.arm], "clips": given.clips, "first": given.first, "frames": CLIP}
+    settings = given.out / "settings.json"
+    if settings.exists() and json.loads(settings.read_text()) != json.loads(json.dumps(about)):
+        raise SystemExit(f"{given.out} holds other arms or lengths: choose another folder")
+    settings.write_text(json.dumps(about, indent=2) + "\n")
+    prompts = unseen_prompts(given.seeds, given.first, seen(load(given.arm[0].model)))
+    make(given.arm, prompts, given.clips, given.out)
+    found = curves(given.out, given.arm, prompts, given.clips)
+    (given.out / "curves.svg").write_text(svg(found))
+    text = report(found)
+    (given.out / "drift.md").write_text(f"# Drift\n\n![curves](curves.svg)\n\n{text}\n")
+    print(text)
+    print(f"written: {given.out / 'curves.svg'}, {given.out / 'drift.md'}")
+
+
+if __name__ == "__main__":
+    main()
