@@ -57,6 +57,10 @@ class Inbox:
 
     def saw(self, rollout: Any, event: EngineEvent) -> None:
         """Write down a switch; between windows, decide what was asked."""
+        with disk.explained(self.layout.folder, "keeping the prompt stream"):
+            self._saw(rollout, event)
+
+    def _saw(self, rollout: Any, event: EngineEvent) -> None:
         inner, before = unwrapped(rollout)
         if isinstance(event, Switched) and event.frame > self.switch:
             self.switch = event.frame
@@ -65,10 +69,14 @@ class Inbox:
         elif isinstance(event, Called) and event.call == 1:
             self._mark(inner.reached, before)
         elif isinstance(event, Ended):
-            self.take(rollout)
+            self._take(rollout)
 
     def take(self, rollout: Any) -> None:
         """Make the edits that were asked for since; what is durable already is first made again, without them."""
+        with disk.explained(self.layout.folder, "keeping the prompt stream"):
+            self._take(rollout)
+
+    def _take(self, rollout: Any) -> None:
         inner, before = unwrapped(rollout)
         self.waiting += self._asked()
         if not self.waiting or inner.edge.begun + before < self.recorded or inner.live.changes:
