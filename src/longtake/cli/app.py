@@ -274,7 +274,7 @@ def train(
     """Train a model, or go on with a training that was stopped.
 
     Args:
-        recipe: codec, text, flow, forcing, causal, i2v, distil or lora; see docs/training.md.
+        recipe: codec, text, flow, forcing, causal, i2v, distil, lora or recycle; see docs/training.md.
         config: A .toml file with a table [loop] and one named after the recipe.
         output: Folder for checkpoints and logs.
     """

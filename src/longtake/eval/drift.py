@@ -213,7 +213,8 @@ def _panel(
         f'<text x="{left + 4}" y="{y(most) + 4:.1f}">{most:.2g}</text><text x="{left + 24}" y="{y(0) + 4:.1f}">0</text>',
         f'<text x="{left + wide - 70}" y="{top + tall - 10}">clip {count}</text>',
     ]
-    for (mean, error), colour in zip(means.values(), colours * len(means)):
+    for number, (mean, error) in enumerate(means.values()):
+        colour = colours[number % len(colours)]
         upper = [f"{x(i):.1f},{y(float(v)):.1f}" for i, v in enumerate(mean + error)]
         lower = [f"{x(i):.1f},{y(float(v)):.1f}" for i, v in enumerate((mean - error).clamp_min(0))]
         parts.append(f'<polygon points="{" ".join(upper + lower[::-1])}" fill="{colour}" opacity="0.15"/>')
