@@ -1,5 +1,6 @@
 """The laws that every registered recipe must keep: the loss falls, by trainable weights alone, the same for one seed."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -282,6 +283,8 @@ def test_a_lora_is_written_as_it_is_read(tables, tmp_path):
         found = velocity(base, sample, recipe.inner.video.text.encode)
         assert (found - plain).abs().max() > 1e-4
         assert torch.allclose(found, trained, atol=1e-5)
+    assert json.loads((tmp_path / "data.json").read_text())["clips"] == 8
+    assert recipe.describe(0, torch.Generator().manual_seed(0)).startswith("9 latents each; ")
     kept = load_file(tmp_path / "step-000002" / "model.safetensors")
     assert all(".down." in key or ".up." in key for key in kept)
     with pytest.raises(ValueError, match="is 'lora'"):

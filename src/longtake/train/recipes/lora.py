@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longtake.models.lora import inject, save
 from longtake.models.wan_lora import SVI_TARGETS
 from longtake.train.config import read_table
-from longtake.train.settings import Recipe
+from longtake.train.settings import DescribesBatch, HasData, Recipe
 from longtake.train.shards import Loss
 
 
@@ -57,6 +57,14 @@ class LoraRecipe:
     def loss(self, step: int, rng: torch.Generator) -> Tensor | Loss:
         """See `Recipe`."""
         return self.inner.loss(step, rng)
+
+    def dataset(self) -> Mapping[str, Any]:
+        """See `HasData`."""
+        return self.inner.dataset() if isinstance(self.inner, HasData) else {}
+
+    def describe(self, step: int, rng: torch.Generator) -> str:
+        """See `DescribesBatch`."""
+        return self.inner.describe(step, rng) if isinstance(self.inner, DescribesBatch) else "a batch of the recipe"
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """See `Recipe`."""
