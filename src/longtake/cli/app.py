@@ -185,7 +185,6 @@ def plan(
     size: str | None = None,
     frames: Annotated[int | None, Parameter(name=["--frames", "--num-frames"])] = None,
     seconds: float | None = None,
-    cpu: bool = False,
     stride: int = 4,
     view: int = 25,
     windows: int | None = None,
@@ -202,7 +201,6 @@ def plan(
         size: HEIGHTxWIDTH in pixels (default: the model's).
         frames: Output frames of the video (default: seconds at 24 fps, or the model's).
         seconds: Length of the video (default: 12; with a model 10).
-        cpu: With a model: memory on a CPU instead of a GPU.
         stride: Output frames per latent frame.
         view: Latent frames that the model sees at once.
         windows: How many windows to draw (default: as many as fill a screen).
@@ -215,7 +213,7 @@ def plan(
         from longtake.cli.estimate import show
         from longtake.cli.make import size_of
 
-        return show(model, name, given, size_of(size), frames, seconds, cpu)
+        return show(model, name, given, size_of(size), frames, seconds)
     from longtake.cli.look import plans, show_plan
 
     if name is None:
