@@ -20,8 +20,15 @@ def curve(x, level):
 def run(step, levels, x, velocity=curve):
     past = None
     for level, after in itertools.pairwise(levels):
-        x, past = step(x, velocity(x, level[None, None, :, None, None].to(x.dtype)), level, after, past)
+        v = velocity(x, level[None, None, :, None, None].to(x.dtype))
+        x, past = step(x, v, level, after, past, lambda to=after, x=x: fresh(x, to))
     return x
+
+
+def fresh(x, to):
+    """Noise that depends, for each frame, on the level it goes to alone."""
+    draws = [torch.Generator().manual_seed(round(1e6 * level)) for level in to.tolist()]
+    return torch.stack([torch.randn(x[:, :, 0].shape, generator=draw, dtype=x.dtype) for draw in draws], 2)
 
 
 def same(levels, frames=3):
