@@ -254,8 +254,8 @@ class Block(nn.Module):
 
     def forward(self, x_BFSD: Tensor, time_BF6D: Tensor, index: int, call: Call, keep: Keep | None = None) -> Tensor:
         """Layer `index` of the call; `keep` takes its keys and values."""
-        moves = (self.scale_shift_table + time_BF6D).unsqueeze(3).unbind(2)
-        a, (_, _, *moves) = modulated(x_BFSD, moves[0], moves[1], self.eps), moves
+        shift1, scale1, *moves = (self.scale_shift_table + time_BF6D).unsqueeze(3).unbind(2)
+        a = modulated(x_BFSD, shift1, scale1, self.eps)
         key, value = self.attn1.keys_values(a)
         if keep is not None:
             keep.take(key, value)
