@@ -20,7 +20,7 @@ from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_codec_config import LTX_090, LTX_091, LTX_095, tiny, tiny_old
-from longtake.models.ltx_presets import DEV_2B, LTX
+from longtake.models.ltx_presets import LTX
 from longtake.models.text import T5Config, T5Encoder
 from longtake.models.weights import WeightsError, rename
 from longtake.noise import token_shift
@@ -202,7 +202,7 @@ def test_a_released_folder_has_published_settings(tmp_path):
         assert model.tokens == 64 * 96 and model.limits.view == 61
         assert model.sampling["grid"] == ("quadratic" if grown else "terminal")
         assert model.sampling["shift"] == (1.0 if grown else token_shift(25 * 64 * 96))
-        assert model.guide is DEV_2B and model.guidance == 3.0 and model.blocks == 2 and model.solver == "euler"
+        assert model.guide is None and model.guidance == 3.0 and model.blocks == 2 and model.solver == "euler"
         assert model.options["cond_noise"] == 0.15 and model.refine is None
     with pytest.raises(WeightsError, match="lacks vae"):
         shutil.rmtree(folder / "vae")
@@ -502,6 +502,8 @@ def test_releases_are_told_by_codec_size_and_the_steps_that_they_allow(codec, st
     nowhere = Path("nowhere")
     found = ltx_checkpoint.Layout(nowhere, nowhere, nowhere, nowhere, LTXConfig(**shape), codec, steps=steps)
     assert ltx_checkpoint.fitting(found)[0].name == first
+    guide = ltx_checkpoint._published(found, LTX[first], None)["guide"]
+    assert guide is (None if found.network_config.num_layers == 2 else LTX[first].guide)
 
 
 def test_scenes_ask_for_loras_by_the_names_of_either_layout(models, tmp_path):

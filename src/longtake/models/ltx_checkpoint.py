@@ -144,9 +144,13 @@ def fitting(found: Layout) -> list[LTXPreset]:
     era = "0.9.5" if found.codec_config.grown else "0.9.1" if found.codec_config.timestep_conditioning else "0.9.0"
     known = [preset for preset in LTX.values() if preset.codec == era]
     known = [preset for preset in known if preset.kind == kind] or known
-    size = (found.network_config.dim, found.network_config.num_layers)
-    same = [p for p in known if (p.config().dim, p.config().num_layers) == size]
-    return same or known
+    return [preset for preset in known if _sized(found, preset)] or known
+
+
+def _sized(found: Layout, preset: LTXPreset) -> bool:
+    """Whether the network has the size of a released one."""
+    ours, theirs = found.network_config, preset.config()
+    return (ours.dim, ours.num_layers) == (theirs.dim, theirs.num_layers)
 
 
 def _defaults(found: Layout, preset: LTXPreset | None, second: Second | None) -> dict[str, Any]:
@@ -168,7 +172,8 @@ def _defaults(found: Layout, preset: LTXPreset | None, second: Second | None) ->
 def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[str, Any]:
     """The settings of a released checkpoint; by default any length as a relay of clips of 8 seconds.
 
-    The levels of the first two releases are shifted by the tokens of a clip. In two passes, the levels of the first.
+    The levels of the first two releases are shifted by the tokens of a clip. In two passes, the levels of the first. A
+    network of another size has other blocks, so none of them is perturbed.
     """
     sampling: dict[str, Any] = preset.sampling | ({"steps": found.steps} if found.steps else {})
     if sampling["grid"] == "terminal":
@@ -178,7 +183,7 @@ def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[
         sampling = dict(levels=",".join(f"{level:.6g}" for level in second.first))
     return dict(
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
-        guidance=preset.guidance, guide=preset.guide, plan=preset.plan, solver=preset.solver, negative=preset.negative,
+        guidance=preset.guidance, guide=preset.guide if _sized(found, preset) else None, plan=preset.plan, solver=preset.solver, negative=preset.negative,
         options=sampling | dict(window=CLIP, overlap=1, cond_noise=COND_NOISE), sampling=sampling,
         tone=0.0 if second is None else second.tone,
     )  # fmt: skip
