@@ -156,14 +156,17 @@ def rehearse(shapes: Shapes, name: str, options: dict[str, Any], frames: int) ->
     played = _Played.of(there, _shortened(plan, shapes), frames, shapes, start)
     more, tokens = config.num_layers / layers, _tokens(shapes)
     work = flops(config, tokens, 1) / flops(replace(config, num_layers=layers), tokens, 1)
+    branches = 1 if shapes.guidance == 1 else 2
+    whole = branches * flops(config, tokens, planned.view, shapes.words)
+    call = work * played.call if shapes.limits.causal else whole  # but for what the last layer can leave out
     held = round((more - 1) * (played.memory + played.text))  # for the layers that were not rehearsed
     parts["network"] = network = blank(lambda: WanTransformer(config), shapes.dtype)
     return Estimate(
         cost=planned,
         frames=frames,
         tokens=tokens,
-        call=work * played.call,
-        total=work * (played.over(planned) if shapes.limits.causal else played.call * planned.calls),
+        call=call,
+        total=work * played.over(planned) if shapes.limits.causal else call * planned.calls,
         decode=_decoding(parts["codec"], shapes) * latents_of_frames(frames, model.codec.stride),
         weights={part: size_of(net) for part, net in parts.items()} | {"text encoder": shapes.text_bytes},
         block=max(size_of(block) for block in network.blocks),
@@ -261,7 +264,7 @@ def _decoding(codec: WanCodec, shapes: Shapes) -> float:
 
 
 def flops(config: WanConfig, tokens: int, frames: int, words: int = 512, seen: int = 257) -> float:
-    """Operations of one call of a network without a mask, by hand: what the rehearsal must agree with.
+    """Operations of one call of a network without a mask, by hand.
 
     Of every token 8 D^2 in self-attention's and 4 D^2 in cross-attention's matrices, 4 D ffn in the feed-forward, 4 L D
     in attention to L tokens, 4 D words in attention to the text (and to `seen` tokens of an image).
