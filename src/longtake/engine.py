@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ class Rollout:
         self.look = Look()
         stride = model.codec.stride
         shots = Shots(script, plan, model.limits, stride, known=self.known, before=self.before, ends=end is not None)
-        self.live = Live(shots, self.fps, lambda prompt: self._text(prompt).embedding[0])
+        self.live = Live(shots, self.fps, _embedding(weakref.ref(self)))
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
@@ -493,6 +494,17 @@ class Rollout:
         if "replay" in tensors:
             for _ in self.take.decode(tensors["replay"].unbind(2)):
                 pass
+
+
+def _embedding(rollout: Callable[[], Rollout | None]) -> Callable[[str], Tensor]:
+    """Embeddings (L, D) of prompts, by a rollout that is not kept alive: what it holds goes when it does."""
+
+    def embed(prompt: str) -> Tensor:
+        alive = rollout()
+        assert alive is not None
+        return alive._text(prompt).embedding[0]
+
+    return embed
 
 
 def _check_loras(model: Model, script: Script) -> None:
