@@ -41,7 +41,9 @@ def released() -> Table:
     """The presets, with the memory that their weights take."""
     table = Table(box=None, pad_edge=False)
     for column in ("released", "kind", "size", "frames", "parameters", "weights", "asked for", "licence"):
-        table.add_column(column, justify="right" if column in ("parameters", "weights", "asked for") else "left")
+        whole = max(map(len, PRESETS)) if column == "released" else None  # a name is no use cut short
+        right = column in ("parameters", "weights", "asked for")
+        table.add_column(column, justify="right" if right else "left", min_width=whole)
     for found in PRESETS.values():
         table.add_row(
             f"[bold]{found.name}[/]",
