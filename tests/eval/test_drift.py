@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, pad
 from longtake.eval.drift import METRICS, bootstrap, look, measured, paired_ratio, slopes, start_end, svg
 from longtake.world import Clip, Facts, Scene, render
 
-CLIPS, FRAMES = 6, 72  # two hops of a bounce
+CLIPS, FRAMES = 2, 72  # two hops of a bounce
 FACTS = Facts("red", "square", "bounce", "day")
 
 

@@ -23,7 +23,7 @@ from longtake.script import Scene, Script
 from tests import released
 from tests.models.oracles import shuffled
 
-CLIPS, COUNT, STEPS, SIZE = 3, 21, 3, 16  # frames of a clip, model calls, pixels
+CLIPS, COUNT, STEPS, SIZE = 3, 13, 3, 16  # frames of a clip, model calls, pixels
 PROMPTS = ["a red ball", "a ball", "red"]
 
 

@@ -149,8 +149,12 @@ def bootstrap(values: Tensor, draws: int = 4000, seed: int = 0) -> Interval:
 def paired_ratio(arm: Tensor, base: Tensor, draws: int = 4000, seed: int = 0) -> Interval:
     """The mean of arm (V,) over that of base (V,), of the same seeds and prompts: videos are drawn in pairs."""
     at = _resampled(len(arm), draws, seed)
-    ratios = (arm[at].mean(1) / base[at].mean(1)).nan_to_num(nan=torch.inf)  # a base that does not drift
-    return _interval(float((arm.mean() / base.mean()).nan_to_num(nan=torch.inf)), ratios)
+    return _interval(float(_ratio(arm.mean(), base.mean())), _ratio(arm[at].mean(1), base[at].mean(1)))
+
+
+def _ratio(arm: Tensor, base: Tensor) -> Tensor:
+    """arm / base, and infinity for a base that does not drift."""
+    return torch.where(base == 0, torch.inf, arm / torch.where(base == 0, 1.0, base))
 
 
 def paired_difference(arm: Tensor, base: Tensor, draws: int = 4000, seed: int = 0) -> Interval:
