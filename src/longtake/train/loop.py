@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from longtake.models.fuse import CompileError, fuse
 from longtake.train.books import Books, Report, open_board
 from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
@@ -89,6 +90,8 @@ def begin(recipe: Recipe, settings: Settings, out: Path, report: Callable[[str],
     share_start(module)
     if settings.checkpointing:
         _recompute(recipe)
+    if settings.compile:
+        _compile(recipe, settings)
     step = make_step(recipe, settings.shard, DTYPES[settings.dtype])
     optimisers = make_optimisers(module, settings.optimiser, settings.lr, settings.weight_decay)
     ema = {name: tensor.detach().clone() for name, tensor in moving(module).items()}
@@ -104,6 +107,20 @@ def _recompute(recipe: Recipe) -> None:
         )
     for net in networks:
         net.checkpointing = True  # type: ignore[assignment]
+
+
+def _compile(recipe: Recipe, settings: Settings) -> None:
+    """Compile the layers of the recipe's networks. ConfigError if that cannot be."""
+    networks = recomputing(recipe.module)
+    if not networks:
+        raise ConfigError("[loop] compile = true, but this recipe's network has no layers to compile: leave it out")
+    if settings.shard != "none":
+        raise ConfigError('[loop] compile = true goes with shard = "none" only: choose one of them')
+    for net in networks:
+        try:
+            fuse(net.blocks, next(net.parameters()).device)  # type: ignore[arg-type]
+        except CompileError as error:
+            raise ConfigError(f"[loop] compile = true, but {error}") from error
 
 
 def _keep_books(run: Run, told: Report) -> None:

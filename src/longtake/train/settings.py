@@ -26,7 +26,8 @@ class Settings:
 
     clip: longest gradient. ema: decay of the averaged weights. accumulate: batches of each process per step.
     dtype: what networks compute in; weights stay in fp32. checkpointing: recompute layers in the backward pass to save
-    memory. shard: what torchrun's processes share out: nothing, gradients and optimiser (zero2), weights too (zero3).
+    memory. compile: layers by torch.compile, a minute at the start and faster from then on. shard: what torchrun's
+    processes share out: nothing, gradients and optimiser (zero2), weights too (zero3).
     skips: steps in a row whose loss may be no number. log, save and check: steps between lines, checkpoints and
     validations (0: none but the last checkpoint). keep: newest checkpoints on disk. best: a score of the check whose
     best checkpoint is kept too (-name: the lower the better). tensorboard: write events as well.
@@ -44,6 +45,7 @@ class Settings:
     accumulate: int = 1
     dtype: Literal["fp32", "bf16"] = "fp32"
     checkpointing: bool = False
+    compile: bool = False
     shard: Shard = "none"
     skips: int = 5
     log: int = 20
