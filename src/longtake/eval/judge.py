@@ -128,7 +128,7 @@ def _templates() -> tuple[Tensor, Tensor]:
     for number, (name, field) in enumerate(FIELDS.items()):
         turn = TURNS.get(name, 0.0)
         steps = max(1, round(turn / (math.pi / 10)))
-        for radius in torch.linspace(0.13, 0.54, 22):
+        for radius in torch.linspace(0.13, 0.59, 24):
             for angle in (turn * k / steps for k in range(steps)):
                 u, v = X * math.cos(angle) + Y * math.sin(angle), Y * math.cos(angle) - X * math.sin(angle)
                 mask = (field(u, v, radius) < 0).float()

@@ -19,7 +19,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring")
 MOTIONS = ("left", "right", "up", "down", "bounce", "orbit", "spin", "pulse", "still", "sway")
 SCENERIES = ("day", "night", "sea", "desert", "snow", "grid")
-SIZES: dict[str, float] = {"small": 0.24, "normal": 0.30, "large": 0.38}  # radius; the screen is 2 wide
+SIZES: dict[str, float] = {"small": 0.28, "normal": 0.35, "large": 0.42}  # radius; the screen is 2 wide
 ROUND = ("circle", "ring")  # turning them changes nothing
 
 
