@@ -1,5 +1,6 @@
 """A checkpoint folder on the engine: any strategy, resumed after any window, with and without stored keys and values."""
 
+import json
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from longtake.engine import Ended, Frames, Rollout
 from longtake.models import ModelError, load
+from longtake.models.wan_layout import part_folder
 from longtake.models.weights import WeightsError
 from longtake.plan import PlanError
 from longtake.plans import plan
@@ -86,3 +88,20 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
 def test_a_plan_too_wide_for_the_network_is_refused(models):
     with pytest.raises(PlanError, match="use at most 33"):
         list(Rollout(models[False], Script.of("a", 24, 2.0), plan("sliding", window=37)).run())
+
+
+def test_a_model_may_share_the_codec_and_the_text_encoder_of_the_one_beside_it(tmp_path):
+    whole, slim = random_wan(tmp_path / "whole"), random_wan(tmp_path / "slim", seed=1)
+    alone = load(shutil.copytree(slim, tmp_path / "alone"))
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.rmtree(slim / part)
+    with pytest.raises(WeightsError, match=r"lacks .*vae.*, tokenizer"):
+        load(slim)
+    about = json.loads((slim / "longtake.json").read_text())
+    (slim / "longtake.json").write_text(json.dumps(about | {"shares": "whole"}))
+    shared, lender = load(slim), load(whole)
+    frames = torch.linspace(-1, 1, 3 * 5 * 16 * 16).view(1, 3, 5, 16, 16)
+    assert torch.equal(shared.codec.encode(frames), lender.codec.encode(frames))
+    assert torch.equal(shared.text.encode(["a red ball"]), lender.text.encode(["a red ball"]))
+    assert len({shared.digest, lender.digest, alone.digest}) == 3
+    assert part_folder(slim, "vae") == whole / "vae" and part_folder(slim, "transformer") == slim / "transformer"

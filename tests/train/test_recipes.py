@@ -2,11 +2,12 @@
 
 import json
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from longtake.api import generate
 from longtake.engine import Frames, Rollout
@@ -19,6 +20,7 @@ from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.script import Script
 from longtake.settings import Settings as Settled
 from longtake.train.data import Latents, Source, fill_cache
+from longtake.train.export import export
 from longtake.train.levels import Pattern
 from longtake.train.loop import Settings, train
 from longtake.train.recipes import RECIPES, forcing
@@ -210,6 +212,19 @@ def test_a_finished_run_is_a_model(tables, tmp_path):
     model = load(tmp_path / "model")
     assert model.limits.view == 9 and model.plan == "sliding" and model.vocabulary
     assert not list(tmp_path.glob(".model*"))
+
+
+def test_a_model_is_written_without_what_it_shares(tables, material, tmp_path):
+    run = train(RECIPES["flow"](tables["flow"], tmp_path / "run"), replace(SHORT, steps=1), tmp_path / "run", quiet)
+    export(run, material / "run" / "codec", material / "text", tmp_path / "other")
+    with pytest.raises(ValueError, match="other/vae is not what the network was trained with"):
+        spoilt = shutil.copytree(material / "run" / "codec", tmp_path / "codec")
+        file = spoilt / "diffusion_pytorch_model.safetensors"
+        save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+        export(run, spoilt, material / "text", tmp_path / "slim", shares="other")
+    slim = export(run, material / "run" / "codec", material / "text", tmp_path / "slim", shares="other")
+    assert {path.name for path in slim.iterdir() if path.is_dir()} == {"transformer", "scheduler"}
+    assert len(list(generate(load(slim), "a red star", seconds=0.2, steps=2))) > 0
 
 
 def test_a_config_that_cannot_be_followed_is_refused(tables, tmp_path):

@@ -187,8 +187,8 @@ def _files(found: Layout) -> list[Path]:
     """The files that make the model what it is, in a fixed order."""
     assert found.tokenizer is not None
     if found.style == "diffusers":
-        folders = [found.path / part for part in (*wan_parts.PARTS, "tokenizer")]
-        return sorted(p for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_file())
+        folders = {file.parent for part in found.parts.values() for file in part} | {found.tokenizer}
+        return sorted(p for folder in folders for p in folder.iterdir() if p.is_file())
     tokenizer = found.tokenizer / "tokenizer.json" if found.tokenizer.is_dir() else found.tokenizer
     return [*(file for part in sorted(found.parts) for file in found.parts[part]), tokenizer]
 

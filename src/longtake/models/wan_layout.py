@@ -56,6 +56,13 @@ def find(path: Path, named: Preset | None = None) -> Layout:
     return _agreed(found) if "transformer" in found.parts else found
 
 
+def part_folder(folder: Path, name: str) -> Path:
+    """Where a part of a diffusers folder lies: in it, or, if longtake.json says `shares`, in that folder beside it."""
+    about = folder / "longtake.json"
+    lender = read_json(about).get("shares") if about.exists() and not (folder / name).is_dir() else None
+    return folder.parent / lender / name if lender else folder / name
+
+
 def part_of(names: Iterable[str]) -> Part | None:
     """Which part has tensors of these names."""
     names = list(names)
@@ -84,8 +91,10 @@ def _diffusers(folder: Path) -> Layout:
     kind = about.get("kind", kind)
     if kind not in KINDS:
         raise WeightsError(f"{folder / 'longtake.json'} says kind {kind!r}: it is one of {', '.join(KINDS)}")
-    parts = {part: tuple(files(folder / part)) for part in PARTS if (folder / part).is_dir()}
-    return Layout(folder, "diffusers", parts, _tokenizer(folder), kind, brand, about=about, second=second)
+    places = {part: place for part in PARTS if (place := part_folder(folder, part)).is_dir()}
+    parts = {part: tuple(files(place)) for part, place in places.items()}
+    tokenizer = next((place for name in TOKENIZERS if (place := part_folder(folder, name)).is_dir()), None)
+    return Layout(folder, "diffusers", parts, tokenizer, kind, brand, about=about, second=second)
 
 
 def _original(folder: Path) -> Layout:

@@ -81,7 +81,7 @@ def told_beside(tensors: Mapping[str, Entry]) -> bool:
 def network(found: Layout) -> WanConfig:
     """The config of the network: from its config.json in a diffusers folder, else from the shapes of its tensors."""
     if found.style == "diffusers":
-        config = configure(WanConfig, found.path / "transformer", UNUSED)
+        config = configure(WanConfig, found.parts["transformer"][0].parent, UNUSED)
         return replace(config, **{key: found.about[key] for key in ("view", "block", "causal") if key in found.about})
     tensors = found.entries("transformer")
     try:
@@ -116,7 +116,7 @@ def _heads(found: Layout, dim: int) -> int:
 def codec(found: Layout) -> WanCodecConfig:
     """The config of the codec, likewise."""
     if found.style == "diffusers":
-        return configure(WanCodecConfig, found.path / "vae")
+        return configure(WanCodecConfig, found.parts["vae"][0].parent)
     tensors = found.entries("vae")
     try:
         width, latent = tensors["encoder.conv_in.weight"].shape[0], tensors["post_quant_conv.weight"].shape[0]
@@ -132,14 +132,14 @@ def codec(found: Layout) -> WanCodecConfig:
 def words(found: Layout) -> T5Config:
     """The config of the text encoder, likewise."""
     if found.style == "diffusers":
-        return T5Config.read(found.path / "text_encoder")
+        return T5Config.read(found.parts["text_encoder"][0].parent)
     return umt5.shape(found.entries("text_encoder"))
 
 
 def eyes(found: Layout) -> ClipConfig:
     """The config of the image encoder, likewise; its heads are 80 wide, which no shape tells."""
     if found.style == "diffusers":
-        return ClipConfig.read(found.path / "image_encoder")
+        return ClipConfig.read(found.parts["image_encoder"][0].parent)
     tensors = found.entries("image_encoder")
     try:
         width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape

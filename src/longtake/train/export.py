@@ -90,11 +90,12 @@ def card_of(default: Card, changes: Mapping[str, Any], name: str) -> Card:
 
 def export(
     run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), clips: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = torch.bfloat16, shares: str = "",
 ) -> Path:  # fmt: skip
     """Write the averaged weights of a run's newest checkpoint, a codec and a text encoder to the folder `out`.
 
-    clips: the source of the training clips and their count (default: as the run's folder tells).
+    clips: the source of the training clips and their count (default: as the run's folder tells). shares: name of a model
+    folder beside `out` whose codec and text encoder these are: they are then left out, and read from there.
 
     The folder is made beside `out`, opened once to prove that it is whole, and put in its place in one move.
     FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than LIMIT.
@@ -102,12 +103,16 @@ def export(
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     view = _write_transformer(run, draft / "transformer", TRANSFORMERS[card.kind], dtype)
-    _write_codec(codec, draft / "vae", dtype)
-    _write_text(text, draft, dtype)
+    if shares:
+        _agree(draft.with_name(shares), codec, text)
+    else:
+        _write_codec(codec, draft / "vae", dtype)
+        _write_text(text, draft, dtype)
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
     write_json(draft / "model_index.json", _index(card.kind))
-    write_json(draft / "longtake.json", card.about(view, clips_of(run) if clips is None else clips))
+    about = card.about(view, clips_of(run) if clips is None else clips)
+    write_json(draft / "longtake.json", {**about, **({"shares": shares} if shares else {})})
     _prove(draft)
     _put(draft, out)
     return out
@@ -146,6 +151,14 @@ def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
     shutil.copy(text / "text_encoder" / "config.json", out / "text_encoder" / "config.json")
     tensors = {name: tensor.to(dtype) for name, tensor in weights.read(text / "text_encoder").items()}
     save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
+
+
+def _agree(lender: Path, codec: Path, text: Path) -> None:
+    """Refuse to share parts that are not those the network was trained with."""
+    for own, name in ((codec, "vae"), (text / "text_encoder", "text_encoder")):
+        tensors, lent = weights.read(own), weights.read(lender / name)
+        if tensors.keys() != lent.keys() or any(not torch.equal(tensors[key].to(lent[key]), lent[key]) for key in lent):
+            raise ValueError(f"{lender / name} is not what the network was trained with: write a whole model")
 
 
 def _index(kind: Kind) -> dict[str, Any]:
@@ -187,9 +200,10 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     for name, default in asdict(Card()).items():
         parser.add_argument(f"--{name}", type=json.loads if name == "options" else type(default), default=default)
+    parser.add_argument("--shares", default="", help="model folder beside OUT that has this codec and text encoder")
     given = vars(parser.parse_args())
-    run, codec, text, out = (given.pop(name) for name in ("run", "codec", "text", "out"))
-    print(f"written to {export(run, codec, text, out, card=Card(**given))}")
+    run, codec, text, out, shares = (given.pop(name) for name in ("run", "codec", "text", "out", "shares"))
+    print(f"written to {export(run, codec, text, out, card=Card(**given), shares=shares)}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from longtake.models.text import WordText
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_checkpoint import CONTEXT
 from longtake.models.wan_image import Teller
+from longtake.models.wan_layout import part_folder
 from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 from longtake.script import Script
@@ -89,8 +90,8 @@ class Video:
         self.config, self.card = config, card
         self.module, start = network(config.network, config.init, report)
         inside = start.folder if start else None
-        self.text_folder = Path(config.text) if config.text else _part(inside, "", config.init)
-        self.codec_folder = Path(config.codec) if config.codec else inside and inside / "vae"
+        self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
+        self.codec_folder = Path(config.codec) if config.codec else inside and part_folder(inside, "vae")
         self.text = WordText.load(self.text_folder / "text_encoder", self.text_folder / "tokenizer", torch.float32)
         folder = clips_folder(out, {"data": config.data})
         if not config.data:
@@ -228,4 +229,4 @@ def first_frame(latent: int) -> int:
 def _part(folder: Path | None, name: str, init: str) -> Path:
     if folder is None:
         raise ValueError(f"init {init!r} has no text encoder beside it: give `text`, a folder that has one")
-    return folder / name
+    return part_folder(folder, name)
