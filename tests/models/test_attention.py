@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.models import attention, fuse
-from longtake.models.attention import AttentionError, choose, flash, sage, sdpa
+from longtake.models.attention import AttentionError, choose, flash, products, sage, sdpa
 from longtake.models.wan import WanTransformer, tiny
 from tests.models.oracles import apart, rand, shuffled
 
@@ -16,6 +16,22 @@ def test_attention_is_a_softmax_and_a_text_of_one_serves_any_batch():
     q, k, v = rand(3, 5, 2, 8, seed=1), rand(1, 7, 2, 8, seed=2), rand(1, 7, 2, 8, seed=3)
     weights = (torch.einsum("blne,amne->bnlm", q, k) / 8**0.5).softmax(-1)
     assert apart(torch.einsum("bnlm,amne->blne", weights, v).flatten(2), sdpa(q, k, v)) < 1e-5
+
+
+def test_where_a_fused_backward_pass_is_slow_two_products_do_the_same(monkeypatch):
+    """In bfloat16 on a CPU, and only if there is something to train."""
+    asked = []
+    monkeypatch.setattr(attention, "products", lambda *qkv: asked.append(1) or products(*qkv))
+    inputs = [rand(2, 9, 3, 8, seed=1), rand(1, 7, 3, 8, seed=2), rand(1, 7, 3, 8, seed=3)]
+
+    def outcome(dtype, trained):
+        q, k, v = (x.to(dtype, copy=True).requires_grad_(trained) for x in inputs)
+        out = sdpa(q, k, v)
+        return [out, *(torch.autograd.grad(out.square().sum(), (q, k, v)) if trained else ())]
+
+    exact = outcome(torch.float32, True)
+    assert not asked and not outcome(torch.bfloat16, False)[0].requires_grad and not asked
+    assert all(apart(a, b.float()) < 0.03 for a, b in zip(exact, outcome(torch.bfloat16, True))) and asked
 
 
 def test_what_is_installed_decides(monkeypatch):

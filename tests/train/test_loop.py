@@ -8,11 +8,13 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from longtake.models.fuse import fuse
+from longtake.train import loop
 from longtake.train.config import ConfigError
 from longtake.train.loop import Settings, newest_checkpoint, run, step_rng, train
 from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
 
-from .toys import Line, Weighted, curve, quiet, rank
+from .toys import Line, Prompted, Weighted, curve, quiet, rank
 
 SHORT = Settings(steps=30, lr=0.05, warmup=5, save=10, log=10)
 
@@ -215,3 +217,19 @@ def test_muon_steps_are_about_orthogonal():
     weight.grad, before = torch.randn(16, 40), weight.detach().clone()
     Muon([weight], lr=0.1).step()
     assert (weight - before).pow(2).mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.15)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the capture of torch.compile looks at every tensor
+def test_compiled_layers_train_the_same_network(monkeypatch, tmp_path):
+    settings = Settings(steps=2, lr=0.01, warmup=1, save=0, log=1, compile=True)
+    asked = []
+    monkeypatch.setattr(loop, "fuse", lambda *given: asked.append(given) or fuse(*given, backend="eager"))
+    train(compiled := Prompted(), settings, tmp_path / "compiled", quiet)
+    train(plain := Prompted(), replace(settings, compile=False), tmp_path / "plain", quiet)
+    assert len(asked) == 1 and torch.allclose(
+        *(net.module.proj_out.weight for net in (compiled, plain)), rtol=1e-4, atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="no layers to compile"):
+        train(Line(), settings, tmp_path / "line", quiet)
+    with pytest.raises(ConfigError, match='goes with shard = "none"'):
+        train(Prompted(), replace(settings, shard="zero2"), tmp_path / "sharded", quiet)

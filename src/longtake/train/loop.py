@@ -111,7 +111,7 @@ def _recompute(recipe: Recipe) -> None:
 
 def _compile(recipe: Recipe, settings: Settings) -> None:
     """Compile the layers of the recipe's networks. ConfigError if that cannot be."""
-    networks = recomputing(recipe.module)
+    networks = [net for net in recomputing(recipe.module) if hasattr(net, "blocks")]
     if not networks:
         raise ConfigError("[loop] compile = true, but this recipe's network has no layers to compile: leave it out")
     if settings.shard != "none":
