@@ -158,3 +158,44 @@ def test_people_are_told_every_fact():
     for word in (*COLOURS, *SHAPES):
         assert word in text
     assert text.count(",") > len(MOTIONS)
+
+
+# ---------------------------------------------------------------- other sizes
+def middle(picture):
+    """The middle of the sprite in pixels from the middle of the screen, across and down (T, 2), where no edge cuts it."""
+    height, width = picture.sprite.shape[1:]
+    down, across = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
+    weight = picture.sprite / picture.sprite.sum((1, 2), keepdim=True)
+    return torch.stack([(weight.sum(1) * across).sum(1), (weight.sum(2) * down).sum(1)], 1)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 32), (48, 64), (80, 80)])
+@pytest.mark.parametrize("scenery", SCENERIES)
+def test_any_size_shows_the_same_world(size, scenery):
+    """Sprite and scenery stand where they stand on a square screen, in units; a longer side shows more beside them."""
+    still = clip(motion="orbit", scenery=scenery)
+    square, other = render(still, 0, 40), render(still, 0, 40, size)
+    assert other.frames.shape == (40, 3, *size) and other.sprite.shape == (40, *size)
+    assert 0 <= other.frames.min() and other.frames.max() <= 1
+    short = min(size)
+    assert torch.allclose(middle(other) / short, middle(square) / SIDE, atol=0.01)
+    if short == SIDE:
+        top, left = (size[0] - SIDE) // 2, (size[1] - SIDE) // 2
+        inner = other.frames[..., top : top + SIDE, left : left + SIDE]
+        assert torch.allclose(inner, square.frames, atol=1e-4)
+
+
+def test_a_wide_world_is_wider_before_it_meets_its_other_edge():
+    """A sprite that drifts right comes back after 3 units of a screen of 3:2, and a switch does not move it."""
+    facts = replace(RED, motion="right", shape="circle")
+    period = round(FPS * 3 / 0.75)
+    frames = render(Clip((Scene(facts),), 1), 0, period + 1, (64, 96)).sprite
+    assert torch.allclose(frames[0], frames[-1], atol=1e-4)
+    assert (frames[0] - frames[period * 2 // 3]).abs().max() > 0.5
+    far = Clip((Scene(facts), Scene(replace(facts, colour="blue"), 65)), 1)  # beyond the edge of a square screen
+    assert torch.allclose(render(far, 0, 80, (64, 96)).sprite, frames[:80], atol=1e-3)
+
+
+def test_a_screen_has_pixels():
+    with pytest.raises(ValueError, match="shows nothing"):
+        render(clip(), 0, 1, (0, 64))

@@ -40,10 +40,14 @@ class State:
 
 @dataclass(frozen=True)
 class Clip:
-    """Scenes in order; the last one goes on for ever. The seed fixes where things start and where the camera stands."""
+    """Scenes in order; the last one goes on for ever. The seed fixes where things start and where the camera stands.
+
+    reach: how far the screen reaches from its middle, across and down, in units.
+    """
 
     scenes: tuple[Scene, ...]
     seed: int
+    reach: tuple[float, float] = (1.0, 1.0)
 
     @cached_property
     def _start(self) -> tuple[float, float, float, float]:
@@ -88,14 +92,15 @@ class Clip:
         if entry is None:
             return own
         begin = _unswitched(scene.facts, self._path(scene.facts, np.zeros(1), entry), np.zeros(1))
-        return _eased(entry, begin, own, ease(seconds, SWITCH))
+        return _eased(entry, begin, own, ease(seconds, SWITCH), self.reach)
 
     def _path(self, facts: Facts, seconds: Array, entry: State | None) -> Path:
         """The path of a scene, which starts at home or where the scene before it left the sprite."""
         if entry is None:
             x, y, phase, _ = self._start
             return move(facts.motion, (x, y), phase, seconds)
-        x, y = float(wrap(entry.x[0])), float(wrap(entry.y[0]))
+        wide, tall = self.reach
+        x, y = float(wrap(entry.x[0], wide)), float(wrap(entry.y[0], tall))
         path = move(facts.motion, (x, y), entry_phase(facts.motion, x, y), seconds)
         return Path(path.x, path.y, path.growth, path.turn + entry.angle[0])
 
@@ -115,12 +120,12 @@ def _unswitched(facts: Facts, path: Path, seconds: Array) -> State:
     )
 
 
-def _eased(entry: State, begin: State, own: State, part: Array) -> State:
+def _eased(entry: State, begin: State, own: State, part: Array, reach: tuple[float, float]) -> State:
     """From the entry state into a scene's own: what differs at the switch fades as part goes from 0 to 1."""
     left = 1 - part
     return State(
-        x=own.x + left * wrap(entry.x - begin.x),
-        y=own.y + left * wrap(entry.y - begin.y),
+        x=own.x + left * wrap(entry.x - begin.x, reach[0]),
+        y=own.y + left * wrap(entry.y - begin.y, reach[1]),
         radius=own.radius + left * (entry.radius - begin.radius),
         angle=own.angle,
         colour=own.colour + left[:, None] * (entry.colour - begin.colour),

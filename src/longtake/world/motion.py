@@ -1,6 +1,6 @@
 """How a sprite moves: place, size and turn as functions of the seconds since its motion began.
 
-Units: the screen spans [-1, 1] each way, x to the right, y down, and wraps around; angles in radians.
+Units: the shorter side of the screen spans [-1, 1], x to the right, y down, and it wraps around; angles in radians.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def entry_phase(motion: str, x: float, y: float) -> float:
     return 0.0
 
 
-def wrap(distance: Array | float) -> Array | float:
-    """The short way round the screen, in [-1, 1)."""
-    return (distance + 1) % 2 - 1
+def wrap(distance: Array | float, reach: float = 1.0) -> Array | float:
+    """The short way round a screen that reaches so far from its middle, in [-reach, reach)."""
+    return (distance + reach) % (2 * reach) - reach
 
 
 def ease(seconds: Array, duration: float) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from longtake.world.clip import Clip, State
 from longtake.world.facts import SCENERIES, SHAPES
 from longtake.world.motion import Array
-from longtake.world.scenery import DRAW, X, Y, cover, paint
+from longtake.world.scenery import DRAW, SIDE, Canvas, paint
 from longtake.world.shapes import FIELDS
 
 OUTLINE = (0.10, 0.10, 0.13)
@@ -19,37 +19,42 @@ BORDER = 0.05  # units of dark outline around a sprite, so that white is seen on
 
 @dataclass(frozen=True)
 class Picture:
-    """frames (T, 3, S, S) in [0, 1]; sprite (T, S, S), how much of each pixel the sprite and its outline cover."""
+    """frames (T, 3, H, W) in [0, 1]; sprite (T, H, W), how much of each pixel the sprite and its outline cover."""
 
     frames: Tensor
     sprite: Tensor
 
 
-def render(clip: Clip, start: int, stop: int) -> Picture:
-    """Frames start..stop-1 of a clip. Any part of a clip looks as it does in the whole."""
-    state = clip.state(start, stop)
-    image = _background(clip.camera, state)
-    distance, down = _distance(state)
-    outline = cover(distance - BORDER)
+def render(clip: Clip, start: int, stop: int, size: tuple[int, int] = (SIDE, SIDE)) -> Picture:
+    """Frames start..stop-1 of a clip on a screen of (height, width). Any part of a clip looks as it does in the whole.
+
+    A screen that is not square shows more of the world, which is then so much larger before it meets its other edge.
+    """
+    canvas = Canvas(*size)
+    state = replace(clip, reach=canvas.reach).state(start, stop)
+    image = _background(clip.camera, state, canvas)
+    distance, down = _distance(state, canvas)
+    outline = canvas.cover(distance - BORDER)
     shade = (1 - 0.10 * (down / _column(state.radius)).clamp(-1, 1))[:, None]
     colour = torch.from_numpy(state.colour).float()[:, :, None, None] * shade
-    frames = paint(paint(image, OUTLINE, outline), colour.clamp(0, 1), cover(distance))
+    frames = paint(paint(image, OUTLINE, outline), colour.clamp(0, 1), canvas.cover(distance))
     return Picture(frames.clamp(0, 1), outline)
 
 
-def _background(camera: float, state: State) -> Tensor:
-    """The scenery of each frame (T, 3, S, S), cross-faded where it changes."""
+def _background(camera: float, state: State, canvas: Canvas) -> Tensor:
+    """The scenery of each frame (T, 3, H, W), cross-faded where it changes."""
     seconds = torch.from_numpy(state.seconds).float()
     shown = [k for k in range(len(SCENERIES)) if state.sceneries[:, k].any()]
     weights = torch.from_numpy(state.sceneries).float()
-    layers = [weights[:, k, None, None, None] * DRAW[SCENERIES[k]](camera, seconds) for k in shown]
+    layers = [weights[:, k, None, None, None] * DRAW[SCENERIES[k]](camera, seconds, canvas) for k in shown]
     return torch.stack(layers).sum(0)
 
 
-def _distance(state: State) -> tuple[Tensor, Tensor]:
-    """Signed distance to the sprite (T, S, S), morphed where the shape changes, and how far below its centre a pixel is."""
-    across = (X - _column(state.x) + 1) % 2 - 1
-    down = (Y - _column(state.y) + 1) % 2 - 1
+def _distance(state: State, canvas: Canvas) -> tuple[Tensor, Tensor]:
+    """Signed distance to the sprite (T, H, W), morphed where the shape changes, and how far below its centre a pixel is."""
+    wide, tall = canvas.reach
+    across = (canvas.x - _column(state.x) + wide) % (2 * wide) - wide
+    down = (canvas.y - _column(state.y) + tall) % (2 * tall) - tall
     sine, cosine = torch.sin(_column(state.angle)), torch.cos(_column(state.angle))
     u, v = across * cosine + down * sine, down * cosine - across * sine
     fields = [
