@@ -176,7 +176,7 @@ def test_any_size_shows_the_same_world(size, scenery):
     still = clip(motion="orbit", scenery=scenery)
     square, other = render(still, 0, 40), render(still, 0, 40, size)
     assert other.frames.shape == (40, 3, *size) and other.sprite.shape == (40, *size)
-    assert 0 <= other.frames.min() and other.frames.max() <= 1
+    assert other.frames.min() >= 0 and other.frames.max() <= 1
     short = min(size)
     assert torch.allclose(middle(other) / short, middle(square) / SIDE, atol=0.01)
     if short == SIDE:

@@ -22,6 +22,7 @@ from longtake.models.ltx_codec_layers import (
     Down,
     DownBlock,
     Grain,
+    Residual,
     Stage,
     TimeEmbedder,
     Up,
@@ -267,3 +268,15 @@ class LTXDecoder:
 def wide(x: Tensor) -> Tensor:
     """At least float32."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+@torch.no_grad()
+def initialise(codec: LTXCodec) -> None:
+    """A start for training from nothing: every residual block passes its input on, posteriors are narrow."""
+    for module in codec.modules():
+        if isinstance(module, Residual):
+            nn.init.zeros_(module.conv2.conv.weight)
+            nn.init.zeros_(module.conv2.conv.bias)  # type: ignore[arg-type]
+    head = codec.encoder.conv_out.conv
+    nn.init.zeros_(head.weight[-1])
+    nn.init.constant_(head.bias[-1], -5.0)  # type: ignore[index]

@@ -14,19 +14,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from longtake.models import wan_codec, weights
+from longtake.models import weights
 from longtake.models.presets import Kind
-from longtake.models.wan import WanTransformer
-from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.train.checkpoint import newest_checkpoint, whole_file, write_json
 from longtake.train.config import read_table
 from longtake.train.data import clips_folder, count_clips
+from longtake.train.family import FAMILIES, Family
 from longtake.train.start import network_of
 from longtake.world import FPS, SIDE, describe_vocabulary
 
 LIMIT = 32 * 2**20  # bytes of a model folder that the package carries
-PIPELINES = {"df": "SkyReelsV2DiffusionForcingPipeline", "t2v": "WanPipeline", "i2v": "WanImageToVideoPipeline"}
-TRANSFORMERS = {"df": "SkyReelsV2Transformer3DModel", "t2v": "WanTransformer3DModel", "i2v": "WanTransformer3DModel"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Card:
     """What longtake.json says: the name of the model, and the settings that suit it.
 
     kind: "df" (diffusion forcing: known frames in place), "t2v" (single clips) or "i2v" (told beside x). options: of the
-    plan, besides steps and shift. what: the model in a few words, for lists.
+    plan, besides steps and shift. what: the model in a few words, for lists. more: what else longtake.json says.
     """
 
     name: str = "pocket"
@@ -45,6 +42,13 @@ class Card:
     shift: float = 3.0
     options: Mapping[str, Any] = field(default_factory=lambda: {"overlap": 17, "context": 0.02})
     what: str = "one sprite over one scenery, told in words; trained here"
+    family: str = "wan"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES or self.kind not in FAMILIES[self.family].pipelines:
+            known = ", ".join(f"{kind} of {name}" for name, family in FAMILIES.items() for kind in family.pipelines)
+            raise ValueError(f"no model is of kind {self.kind!r} of family {self.family!r}: there are {known}")
 
     def sampling(self) -> dict[str, Any]:
         """Options that suit the model under any plan."""
@@ -58,7 +62,7 @@ class Card:
         """The contents of longtake.json. view: latent frames seen at once; clips: a `Source` of training clips, counted."""
         return {
             "name": self.name,
-            "family": "wan",
+            "family": self.family,
             "kind": self.kind,
             "fps": FPS,
             "size": [SIDE, SIDE],
@@ -70,17 +74,16 @@ class Card:
             "vocabulary": describe_vocabulary(),
             "clips": dict(clips),
             "about": self.what,
+            **self.more,
         }
 
     def scheduler(self) -> dict[str, Any]:
         """The contents of scheduler/scheduler_config.json."""
-        return {
-            "_class_name": "UniPCMultistepScheduler",
-            "flow_shift": self.shift,
-            "num_train_timesteps": 1000,
-            "prediction_type": "flow_prediction",
-            "use_flow_sigmas": True,
-        }
+        name = FAMILIES[self.family].scheduler
+        about: dict[str, Any] = {"_class_name": name, "num_train_timesteps": 1000}
+        if name == "UniPCMultistepScheduler":
+            return about | {"flow_shift": self.shift, "prediction_type": "flow_prediction", "use_flow_sigmas": True}
+        return about | {"shift": self.shift}
 
 
 def card_of(default: Card, changes: Mapping[str, Any], name: str) -> Card:
@@ -102,15 +105,16 @@ def export(
     """
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    view = _write_transformer(run, draft / "transformer", TRANSFORMERS[card.kind], dtype)
+    family = FAMILIES[card.family]
+    view = _write_transformer(run, draft / "transformer", family, card.kind, dtype)
     if shares:
         _agree(draft.with_name(shares), codec, text)
     else:
-        _write_codec(codec, draft / "vae", dtype)
+        _write_codec(codec, draft / "vae", family, dtype)
         _write_text(text, draft, dtype)
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
-    write_json(draft / "model_index.json", _index(card.kind))
+    write_json(draft / "model_index.json", _index(family, card.kind))
     about = card.about(view, clips_of(run) if clips is None else clips)
     write_json(draft / "longtake.json", {**about, **({"shares": shares} if shares else {})})
     _prove(draft)
@@ -128,21 +132,21 @@ def clips_of(run: Path) -> dict[str, Any]:
     return count_clips(clips_folder(run, next(table for name, table in tables.items() if name != "loop")))
 
 
-def _write_transformer(run: Path, folder: Path, kind: str, dtype: torch.dtype) -> int:
+def _write_transformer(run: Path, folder: Path, family: Family, kind: Kind, dtype: torch.dtype) -> int:
     """Save the network; the number of latent frames that it sees at once."""
     newest = newest_checkpoint(run)
     if newest is None:
         raise FileNotFoundError(f"{run} holds no checkpoint: train longer, or give another folder")
-    config = network_of(run)
-    net = weights.load(WanTransformer, config, whole_file(newest, "ema"))
-    weights.save(net, config, folder, kind=kind, dtype=dtype)
-    return config.view
+    config = network_of(run, family)
+    net = weights.load(family.network.make, config, whole_file(newest, "ema"))
+    weights.save(net, config, folder, kind=family.pipelines[kind][1], dtype=dtype)
+    return family.view(config)
 
 
-def _write_codec(codec: Path, folder: Path, dtype: torch.dtype) -> None:
-    config = weights.configure(WanCodecConfig, codec)
-    net = weights.load(WanCodec, config, codec, wan_codec.NAMES)
-    weights.save(net, config, folder, kind="AutoencoderKLWan", dtype=dtype)
+def _write_codec(codec: Path, folder: Path, family: Family, dtype: torch.dtype) -> None:
+    config = weights.configure(family.codec.config, codec)
+    net = weights.load(family.codec.make, config, codec, family.codec.names)
+    weights.save(net, config, folder, kind=family.stored, dtype=dtype)
 
 
 def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
@@ -161,15 +165,16 @@ def _agree(lender: Path, codec: Path, text: Path) -> None:
             raise ValueError(f"{lender / name} is not what the network was trained with: write a whole model")
 
 
-def _index(kind: Kind) -> dict[str, Any]:
+def _index(family: Family, kind: Kind) -> dict[str, Any]:
     """model_index.json of a diffusers pipeline of these parts."""
+    pipeline, transformer = family.pipelines[kind]
     return {
-        "_class_name": PIPELINES[kind],
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "_class_name": pipeline,
+        "scheduler": ["diffusers", family.scheduler],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["tokenizers", "Tokenizer"],
-        "transformer": ["diffusers", TRANSFORMERS[kind]],
-        "vae": ["diffusers", "AutoencoderKLWan"],
+        "transformer": ["diffusers", transformer],
+        "vae": ["diffusers", family.stored],
     }
 
 
@@ -199,7 +204,9 @@ def main() -> None:
     for name in ("run", "codec", "text", "out"):
         parser.add_argument(name, type=Path)
     for name, default in asdict(Card()).items():
-        parser.add_argument(f"--{name}", type=json.loads if name == "options" else type(default), default=default)
+        parser.add_argument(
+            f"--{name}", type=json.loads if isinstance(default, dict) else type(default), default=default
+        )
     parser.add_argument("--shares", default="", help="model folder beside OUT that has this codec and text encoder")
     given = vars(parser.parse_args())
     run, codec, text, out, shares = (given.pop(name) for name in ("run", "codec", "text", "out", "shares"))

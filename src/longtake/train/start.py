@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.models import builtin, wan, weights
-from longtake.models.wan import UNUSED, WanConfig, WanTransformer, initialise
+from longtake.models import builtin, weights
 from longtake.train.checkpoint import newest_checkpoint, whole_file, write_json
 from longtake.train.config import read_table
+from longtake.train.family import WAN, Family
 
-FREE = ("causal", "block", "view")  # settings that change no tensor
 SHAPE = "network.json"  # in a run's folder: the whole config of its network
 
 
@@ -26,35 +25,34 @@ class Origin:
     encoder too (None: there is none)."""
 
     name: str
-    config: WanConfig
+    config: Any
     tensors: Mapping[str, Tensor]
     folder: Path | None = None
 
 
 def network(
-    changes: Mapping[str, Any], init: str = "", report: Callable[[str], None] = print
-) -> tuple[WanTransformer, Origin | None]:
-    """A network to train, in float32, and where it came from (None: from nothing).
+    changes: Mapping[str, Any], init: str = "", report: Callable[[str], None] = print, family: Family = WAN
+) -> tuple[Any, Origin | None]:
+    """A network of a family to train, in float32, and where it came from (None: from nothing).
 
-    init: see `origin`; `changes` then says only what differs: `causal`, `block`, `view`, and more in_channels, whose
-    weights begin at zero, so that the network computes what it did. ValueError names anything else that differs.
-    report is told what was taken and what is new.
+    init: see `origin`; `changes` then says only what differs: settings that change no tensor (`Family.free`), and, where
+    the family lets them grow, more in_channels, whose weights begin at zero, so that the network computes what it did.
+    ValueError names anything else that differs. report is told what was taken and what is new.
     """
     if not init:
-        net = WanTransformer(_configured(changes))
-        initialise(net)
+        net = family.network.make(_configured(changes, family))
+        family.network.begin(net)
         return net, None
-    start = origin(init)
-    config = _changed(start, changes)
+    start = origin(init, family)
+    config = _changed(start, changes, family)
     grown = config.in_channels - start.config.in_channels
     tensors = {name: tensor.float() for name, tensor in start.tensors.items()}
     if grown:
-        tensors["patch_embedding.weight"] = widened(tensors["patch_embedding.weight"], config.in_channels)
-    net = weights.assign(WanTransformer, config, {name: tensor.clone() for name, tensor in tensors.items()})
+        tensors[family.patch] = widened(tensors[family.patch], config.in_channels)
+    net = weights.assign(family.network.make, config, {name: tensor.clone() for name, tensor in tensors.items()})
     net.train().requires_grad_(True)
-    settings = [
-        f"{key} is {getattr(config, key)}" for key in FREE if getattr(config, key) != getattr(start.config, key)
-    ]
+    free = [key for key in family.free if getattr(config, key) != getattr(start.config, key)]
+    settings = [f"{key} is {getattr(config, key)}" for key in free]
     new = [f"{grown} of {config.in_channels} input channels are new and begin at zero"] if grown else []
     report("; ".join([f"started from {init}: all {len(tensors)} tensors are taken", *new, *settings]))
     return net, start
@@ -66,18 +64,19 @@ def widened(weight: Tensor, channels: int) -> Tensor:
     return torch.cat([weight, new], 1)
 
 
-def _configured(settings: Mapping[str, Any]) -> WanConfig:
+def _configured(settings: Mapping[str, Any], family: Family) -> Any:
     if not settings:
         raise ValueError("say what network to train: a table `network`, or `init`, a model to start from")
-    return read_table(WanConfig, settings, "network")
+    return read_table(family.network.config, settings, "network")
 
 
-def _changed(start: Origin, changes: Mapping[str, Any]) -> WanConfig:
+def _changed(start: Origin, changes: Mapping[str, Any], family: Family) -> Any:
     """The config of the start with the changes. ValueError if its weights would not fit."""
-    config = _configured(asdict(start.config) | dict(changes))
+    config = _configured(asdict(start.config) | dict(changes), family)
+    may = (*family.free, "in_channels") if family.patch else family.free
     for key, value in asdict(start.config).items():
         new = getattr(config, key)
-        if key not in (*FREE, "in_channels") and new != value:
+        if key not in may and new != value:
             raise ValueError(f"{start.name} has {key} {value}, not {new}: leave {key} out, or start without init")
     if config.in_channels < start.config.in_channels:
         raise ValueError(f"{start.name} takes {start.config.in_channels} channels: in_channels may only grow")
@@ -85,45 +84,48 @@ def _changed(start: Origin, changes: Mapping[str, Any]) -> WanConfig:
 
 
 # ---------------------------------------------------------------- where weights are
-def origin(init: str) -> Origin:
-    """The weights that `init` names: a built-in model, a model folder, a folder of a transformer, or a training run
+def origin(init: str, family: Family = WAN) -> Origin:
+    """The weights of a family that `init` names: a built-in model, a model folder, a folder of a transformer, or a training run
     (its averaged weights, newest checkpoint). ValueError says what it found instead."""
     folder = builtin().get(init, Path(init))
     if (folder / "transformer").is_dir():
-        return _of_transformer(init, folder / "transformer", folder)
+        return _of_transformer(init, folder / "transformer", folder, family)
     if (newest := newest_checkpoint(folder)) is not None:
         tensors = weights.read(whole_file(newest, "ema"))
-        return Origin(init, network_of(folder), tensors, folder / "model" if (folder / "model").is_dir() else None)
+        model = folder / "model" if (folder / "model").is_dir() else None
+        return Origin(init, network_of(folder, family), tensors, model)
     if (folder / "config.json").exists() and list(folder.glob("*.safetensors*")):
-        return _of_transformer(init, folder, None)
+        return _of_transformer(init, folder, None, family)
     names = ", ".join(builtin())
     raise ValueError(
         f"init {init!r} is neither a built-in model ({names}), a model folder, nor a run with a checkpoint"
     )
 
 
-def _of_transformer(init: str, folder: Path, model: Path | None) -> Origin:
-    config = weights.configure(WanConfig, folder, UNUSED)
-    tensors = weights.read(folder, wan.NAMES)
+def _of_transformer(init: str, folder: Path, model: Path | None, family: Family) -> Origin:
+    part = family.network
+    config = weights.configure(part.config, folder, part.unused)
+    tensors = weights.read(folder, part.names)
     with torch.device("meta"):
-        weights.check(WanTransformer(config), tensors)
+        weights.check(part.make(config), tensors)
     about = model / "longtake.json" if model else folder / "longtake.json"
     own = json.loads(about.read_text()) if about.exists() else {}
-    return Origin(init, replace(config, **{key: own[key] for key in FREE if key in own}), tensors, model)
+    free = {key: own[key] for key in family.free if key in own}
+    return Origin(init, replace(config, **free), tensors, model)
 
 
-def keep_shape(run: Path, config: WanConfig) -> None:
+def keep_shape(run: Path, config: Any) -> None:
     """Write the config of a run's network into its folder."""
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / SHAPE, asdict(config))
 
 
-def network_of(run: Path) -> WanConfig:
-    """The config of a run's network; ValueError if the folder is no run of a video recipe."""
+def network_of(run: Path, family: Family = WAN) -> Any:
+    """The config of a run's network; ValueError if the folder is no run of a video recipe of that family."""
     if (run / SHAPE).exists():
-        return WanConfig(**json.loads((run / SHAPE).read_text()))
+        return read_table(family.network.config, json.loads((run / SHAPE).read_text()), f"{run / SHAPE}")
     told = json.loads((run / "config.json").read_text()) if (run / "config.json").exists() else {}
     for table in told.values():
         if isinstance(table, dict) and table.get("network"):
-            return WanConfig(**table["network"])
+            return family.network.config(**table["network"])
     raise ValueError(f"{run} is no run that trained a video network: it has no {SHAPE}")

@@ -88,6 +88,7 @@ class Video:
     def __init__(self, config: VideoConfig, out: Path, card: Card):
         report = print if not ranks()[0] else lambda line: None
         self.config, self.card = config, card
+        self.module: WanTransformer
         self.module, start = network(config.network, config.init, report)
         inside = start.folder if start else None
         self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
