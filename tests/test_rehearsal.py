@@ -126,6 +126,12 @@ def test_on_the_command_line_at_real_size(capsys):
         assert words in said, (words, said)
 
 
+def test_a_preset_without_published_weights_has_a_cost(capsys):
+    assert run(["plan", "--model", "wan-2048", "--size", "256x256", "--num-frames", "9"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "256 per latent frame, 768 in a window of 3" in said and "network 4.38 GB" in said
+
+
 def test_what_has_no_cost_is_refused(capsys):
     for arguments, message in (
         (["--model", "clock"], "is not of the Wan family"),

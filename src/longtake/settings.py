@@ -82,11 +82,12 @@ class Settings:
         from longtake.given import able
         from longtake.models.base import sized
         from longtake.plans import plan as plan_named
+        from longtake.plans import suited
 
         if given:
             able(model, given)
         name, own_size = plan or model.plan, model.size
-        own = model.options if name == model.plan else model.sampling
+        own = suited(name, model.plan, model.options, model.sampling)
         model = sized(model, _size(model, size, given))
         chosen = plan_named(name, **{**own, **(options or {})})
         script = adapters.placed(Script.of(source, rate, seconds, endless), loras)

@@ -10,7 +10,7 @@ import torch
 
 from longtake.models import WORLDS, Place, family_of, locate, wan_parts
 from longtake.models.clip import ClipConfig
-from longtake.models.presets import TEXT_PARAMETERS, Preset
+from longtake.models.presets import TEXT_PARAMETERS, WAN, Preset
 from longtake.models.wan_checkpoint import CONTEXT, limits, own_defaults, released_defaults
 from longtake.models.wan_layout import find
 from longtake.plan import Limits
@@ -25,7 +25,8 @@ def shapes(name: str, size: tuple[int, int] | None = None) -> tuple[Shapes, str,
 
     size: (height, width), if not its own.
     """
-    place = Place() if name in WORLDS else locate(name)
+    named = name in WAN and not Path(name).exists()
+    place = Place() if name in WORLDS else Place(preset=WAN[name]) if named else locate(name)
     known = place.preset
     if place.path is None and isinstance(known, Preset):
         found, plan, options = _preset(known)

@@ -16,8 +16,8 @@ from longtake.models.text import T5Config, T5Encoder
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_checkpoint import CONTEXT
 from longtake.models.wan_codec import WanCodec
-from longtake.plan import Limits, PlanError, check
-from longtake.plans import plan
+from longtake.plan import Cut, Limits, PlanError, check
+from longtake.plans import plan, suited
 from tests.models.oracles import oracle
 
 SHAPES = {repr(sorted(p.network.items())): p.name for p in WAN.values()}  # one preset of every shape
@@ -96,6 +96,17 @@ def test_lengths_of_the_published_windows():
     windows = list(plan("sliding", **preset("skyreels-v2-df-14b-540p").options).windows(257, 4, Limits(25)))
     assert [len(w.frames) for w in windows] == [25, 25, 25]
     assert windows[1].levels[0, :5].tolist() == [0.02] * 5
+
+
+@pytest.mark.parametrize("name", [name for name in WAN if preset(name).kind == "df"])
+def test_a_staircase_keeps_the_published_overlap_noise_and_hand_over(name):
+    """The published command for it differs from that for windows by ar_step and causal_block_size alone."""
+    made = preset(name)
+    options = suited("async", made.plan, made.options, made.sampling)
+    first, second, *_ = plan("async", **options, lag=5, block=5).windows(257, 4, Limits(made.view))
+    assert second.cut == Cut(17, "pixels") and second.noise == "call" and second.levels[0, :5].tolist() == [0.02] * 5
+    assert first.calls == 30 + 5 * first.block[-1]
+    assert suited("endless", made.plan, made.options, made.sampling) == made.sampling
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from longtake.models.weights import WeightsError
 from longtake.plan import PlanError, Window
 from longtake.plans import plan
 from longtake.script import Script
+from longtake.settings import Settings
 from tests import released
 from tests.models.oracles import apart, rand
 
@@ -74,6 +75,18 @@ def test_kinds_and_what_they_can_do(paths, layout, kind):
         assert (model.size, model.options, model.guidance) == (preset.size, preset.options, preset.guidance)
         assert model.rates == ((24.0, 16.0) if kind == "df" else (16.0,))
     assert model.tokens > 0 and len(model.digest) == 64
+
+
+def test_a_run_has_the_published_settings(paths):
+    """Also under a staircase that the user asks for by its name."""
+    model = load(paths["diffusers", "df"])
+    for name, lag in (("sliding", 0), ("async", 5)):
+        found = Settings.resolve(model, "a red ball", seconds=8, plan=name)
+        want = dict(
+            steps=30, shift=8.0, grid="skyreels", window=97, overlap=17, hand="pixels", context=0.02, noise="call"
+        )
+        assert found.options.items() >= (want | dict(lag=lag)).items()
+        assert (found.size or list(model.size), found.fps, found.guidance, found.solver) == ([544, 960], 24, 6, "unipc")
 
 
 def test_a_video_of_each_kind(paths):

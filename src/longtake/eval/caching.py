@@ -24,7 +24,7 @@ from longtake.models import load
 from longtake.models.base import Model
 from longtake.models.cache import CacheError, Rule, StepCache, innermost, with_cache
 from longtake.plan import Window
-from longtake.plans import Plan, plan
+from longtake.plans import Plan, plan, suited
 from longtake.script import Script
 
 
@@ -157,9 +157,9 @@ def main(words: Sequence[str] | None = None) -> None:
         model = load(args.model)
         if not hasattr(innermost(model.session()), "cache"):
             raise CacheError(f"{model.name} has no step caching")
-        own = model.options if args.plan in (None, model.plan) else model.sampling
-        options = {**own, **({"steps": args.steps} if args.steps else {})}
-        strategy = plan(args.plan or model.plan, **options)
+        name = args.plan or model.plan
+        own = suited(name, model.plan, model.options, model.sampling)
+        strategy = plan(name, **{**own, **({"steps": args.steps} if args.steps else {})})
         case = Case(model, strategy, Script.of(args.prompt, model.fps, args.seconds), args.seed)
         rule = calibrated(case, strategy.steps)  # type: ignore[attr-defined]
         rule = Rule.read(args.rule) if args.rule else rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Protocol
@@ -69,6 +69,15 @@ def plan(name: str, **options: Any) -> Plan:
         if option not in known:
             raise PlanError(f"plan {name} has no option {option!r}: {_suggest(option, known)}")
     return strategy.planner(**{**strategy.defaults, **options})
+
+
+STAIRCASES = {"sliding", "async"}  # the same windows, of which one makes its frames one after the other
+
+
+def suited(name: str, own: str, options: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model for a plan. own: its own plan, with `options`; other plans take `sampling` alone, but for a
+    staircase in the same windows, which knows as much of the window before as they do."""
+    return dict(options if name == own or {name, own} == STAIRCASES else sampling)
 
 
 def _suggest(word: str, known) -> str:
