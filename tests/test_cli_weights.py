@@ -25,6 +25,9 @@ def test_inspect(tmp_path, capsys):
     assert run(["inspect", str(folder), "--preset", "wan2.1-t2v-1.3b"]) == 2
     assert "is no wan2.1-t2v-1.3b" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "nothing")]) == 2
+    assert "there is nothing at" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run(["inspect", str(tmp_path / "empty")]) == 2
     assert "is no checkpoint" in capsys.readouterr().err
 
 

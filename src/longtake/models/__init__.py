@@ -142,6 +142,8 @@ def _family_of_tensors(path: Path) -> str:
     """The family of files that come without a description."""
     if path.suffix == ".toml":
         return "wan"
+    if not path.exists():
+        raise ModelError(f"there is nothing at {path}: give a folder, or a file of weights")
     found = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.suffix == ".safetensors" else []
     if not found:
         pickles = path.is_dir() and [f.name for f in sorted(path.iterdir()) if f.suffix in (".pth", ".pt", ".bin")]
