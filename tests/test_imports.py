@@ -7,7 +7,7 @@ import longtake
 
 ROOT = Path(longtake.__file__).parent
 LAYERS = [
-    {"geometry", "noise", "solve", "grade", "guidance", "ledger"},
+    {"geometry", "noise", "solve", "grade", "guidance", "ledger", "develop"},
     {"plan", "script", "prompts", "media", "pictures"},
     {"plans", "schedule", "live", "track", "tape", "look", "guide", "models", "outlet"},
     {"engine", "refine"},

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtake.develop import Developing
 from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_of_frames, nearest_whole
 from longtake.grade import tone_mapped
 from longtake.guidance import Guidance
@@ -114,6 +115,13 @@ class Take:
                 video = self.decoder.push(torch.stack(list(latents[i : i + DECODE]), 2))
             yield video
 
+    def ended(self, latents: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The same for the last latents of the take, and what the decoder held back."""
+        yield from self.decode(latents)
+        with torch.inference_mode():
+            rest = self.decoder.flush()
+        yield rest
+
 
 class Rollout:
     """A video in the making: iterate over `run()`; `state()` after an Ended event is all that is needed to go on.
@@ -124,6 +132,7 @@ class Rollout:
     a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
     track: what the model is told of every output frame beside the prompt (see `track.Track`).
     items: pictures and clips that stand at any frame. guidance: how much the prompt counts, or all there is to say of it.
+    overlapped: decode a take while the next one is made, where that one is told of latents and so needs no frames.
     """
 
     def __init__(
@@ -144,6 +153,7 @@ class Rollout:
         end: Tensor | None = None,
         items: Sequence[Item] = (),
         track: Track | None = None,
+        overlapped: bool = True,
     ):
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         if items:
@@ -161,6 +171,9 @@ class Rollout:
         self.index = 0  # windows done
         self.texts: dict[str, Text] = {}
         self.open = False  # the take may go on: its end has not been decoded
+        self.overlapped = overlapped and not model.turns
+        self.owed: list[Tensor] | None = None  # latents at the end of the take, to be decoded beside the next one
+        self.developing: tuple[Developing, Cut] | None = None  # the end of the take before, and the cut behind it
         self.moving = 0  # the last latent frame that the window makes
         self.anchor: Tensor | None = None  # the first latent of the shot
         self.image: Tensor | None = None  # its first frame, for a model that is told of pixels
@@ -185,23 +198,34 @@ class Rollout:
 
     def run(self) -> Iterator[Event]:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
+        try:
+            yield from self._run()
+        finally:
+            if self.developing is not None:
+                self.developing[0].leave()
+
+    def _run(self) -> Iterator[Event]:
         while True:
             now, after = self.live.next(lambda: self.edge, self.index)
             if now is None:
+                yield from self._paid()
                 return
             for planned in (now, after) if after is not None else (now,):  # refused before work, not after it
                 check(planned.window, self.model.limits)
             yield Began(self.index, now.window, self.outlet.shown)
             yield from self._opened(now)
             hold = after.window.cut.seam if after and after.window.cut and after.window.cut.keep != "old" else 0
-            yield from self._window(now, hold)
-            if now.last:
+            late = self._can_wait(now, after)
+            yield from self._window(now, hold, late)
+            if now.last and not late:
                 yield from self._closed()
             self.index += 1
             yield Ended(self.index - 1, self.outlet.shown)
 
     def _opened(self, now: Planned) -> Iterator[Event]:
         """Begin the take of a window, if it begins one, and say whether it follows another scene."""
+        if now.opening:
+            yield from self._paid()
         if now.opening and self.open:  # an edit ended the shot after its last window was done
             held = self.take.tape.rest()
             for video in self.take.decode(self._grainy(dict(held), self._draw(now.window))):
@@ -224,7 +248,32 @@ class Rollout:
             rest = self.take.decoder.flush()
         yield from self.outlet.push(rest)
 
-    def _window(self, now: Planned, hold: int) -> Iterator[Event]:
+    def _can_wait(self, now: Planned, after: Planned | None) -> bool:
+        """Whether what a window makes may be decoded beside the next one, which needs none of its frames."""
+        cut = after.window.cut if after is not None and not after.opening else None
+        if cut is None or cut.hand != "latents" or not cut.seam or not now.last or now.light:
+            return False
+        pictured = self.model.limits.context != "beside" or self.image is not None
+        return self.overlapped and pictured and not self.take.replay
+
+    def _paid(self) -> Iterator[Frames]:
+        """Decode now what was to be decoded beside the next take."""
+        owed, self.owed = self.owed, None
+        for video in self.take.ended(owed) if owed is not None else ():
+            yield from self.outlet.push(video)
+
+    def _developed(self, wait: bool) -> Iterator[Frames]:
+        """Frames of the take before that were made meanwhile, or all that are left of them."""
+        if self.developing is None:
+            return
+        frames, cut = self.developing
+        for video in frames.rest() if wait else frames.ready():
+            yield from self.outlet.push(video)
+        if frames.over:
+            self.developing = None
+            self.outlet.cut(cut)
+
+    def _window(self, now: Planned, hold: int, late: bool) -> Iterator[Event]:
         take, window, last = self.take, now.window, now.last
         cond = self._cond(window)
         remade = list(take.tape.clean(window))
@@ -245,6 +294,8 @@ class Rollout:
         for call in range(1, window.calls + 1):
             x, past = next(calls)
             yield Called(self.index, call, window.calls)
+            yield from self._developed(wait=False)
+        yield from self._developed(wait=True)
         x = self.look.graded(x, window, cond.texts[cond.scene[-1]].key)
         with torch.inference_mode():
             take.session.finish(window, x)
@@ -253,7 +304,11 @@ class Rollout:
             self.anchor = made[0].clone()
         if last and hold:
             self.outlet.hold_from = take.first + frames_of_latents(take.tape.done, self.model.codec.stride) - hold
-        for video in take.decode(self._grainy(made, draw)):
+        latents = self._grainy(made, draw)
+        if late:
+            self.owed, self.open = latents, False
+            return
+        for video in take.decode(latents):
             self._look_at(video, now)
             yield from self.outlet.push(video)
 
@@ -360,7 +415,13 @@ class Rollout:
     def _cut(self, cut: Cut) -> None:
         """Open a new take, told of the end of the old one."""
         told, frames = self._told(cut)
-        self.take = self._new_take(self.take.number + 1, self.outlet.cut(cut))
+        if self.owed is None:
+            first = self.outlet.cut(cut)
+        else:
+            first = self._frame(self.take.tape.done) - cut.seam
+            self.developing = Developing(partial(self.take.ended, self.owed), self.model.device), cut
+            self.owed = None
+        self.take = self._new_take(self.take.number + 1, first)
         self._give(told, frames)
 
     def _cut_to(self, opening: Opening) -> None:
@@ -462,7 +523,8 @@ class Rollout:
         tensors |= {f"session.{k}": v for k, v in take.session.state().items()}
         if take.replay:
             tensors["replay"] = torch.stack(list(take.replay), 2)
-        for name, tensor in (("anchor", self.anchor), ("given", take.given), ("image", self.image)):
+        owed = None if self.owed is None else torch.stack(self.owed, 2)
+        for name, tensor in (("anchor", self.anchor), ("given", take.given), ("image", self.image), ("owed", owed)):
             if tensor is not None:
                 tensors[name] = tensor
         small, tape_small = self.small.state() if self.small is not None else ({}, {})
@@ -491,6 +553,7 @@ class Rollout:
             self.small.load(part("small."), facts["small"])
         self.take.tape = Tape.restored(part("tape."), facts["tape"])
         self.take.session.load(part("session."))
+        self.owed = list(tensors["owed"].unbind(2)) if "owed" in tensors else None
         if "replay" in tensors:
             for _ in self.take.decode(tensors["replay"].unbind(2)):
                 pass

@@ -201,8 +201,9 @@ class _Played:
             Work() as work,
         ):
             rollout = Rollout(
-                there.model, script, plan, guidance=shapes.guidance, solver=shapes.solver, noise=unheard, start=start
-            )
+                there.model, script, plan, guidance=shapes.guidance, solver=shapes.solver, noise=unheard, start=start,
+                overlapped=False,
+            )  # fmt: skip
             for event in rollout.run():
                 found._saw(event, ledger, work)
                 if isinstance(event, Called) and event.call == 1:
