@@ -5,10 +5,11 @@
     python bench/drift.py --arm relay=pocket,plan=relay --arm endless=pocket,plan=endless -o out/plans
 
 An arm is NAME=MODEL and then options of its plan, `plan`, `lora` (a file, at strength 1) or `guidance`. The first arm is
-the base that others are compared with. A model that makes video from an image is given the true first frame.
+the base that others are compared with, and so is every arm named by --against. A model that makes video from an image
+is given the true first frame.
 
-Writes clips.jsonl (a line per clip; a run that was stopped goes on from there), curves.svg and drift.md. Metrics, prompts
-and seeds are those of longtake.eval.drift and are fixed before anything runs.
+Writes clips.jsonl (a line per clip; a run that was stopped goes on from there), curves.svg, videos and strips of the first
+prompts, and drift.md. Metrics, prompts and seeds are those of longtake.eval.drift and are fixed before anything runs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from longtake import media
 from longtake.engine import Frames
 from longtake.eval.drift import (
     METRICS,
@@ -36,13 +39,16 @@ from longtake.eval.drift import (
     start_end,
     svg,
 )
+from longtake.eval.judge import judge
 from longtake.eval.pocket import Prompt, seen, unseen_prompts
+from longtake.eval.sheet import save_sheet
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.script import Scene
 from longtake.settings import Settings
 
 CLIP = 80  # frames: what a clip of 81 adds when one is shared
+MOVES = "moves"  # whether the judge reads the motion that was asked for, 0 or 1: a still video drifts little
 Curves = dict[str, dict[str, Tensor]]  # {arm: {metric: (videos, clips)}}
 
 
@@ -110,22 +116,62 @@ def rollout(settings: Settings, model: Model, prompt: Prompt) -> Any:
     )  # fmt: skip
 
 
-def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path) -> None:
-    """Measure what is not yet in clips.jsonl: prompt by prompt, so that all arms are always about as far."""
+def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, kept: int) -> None:
+    """Measure what is not yet in clips.jsonl: prompt by prompt, so that all arms are always about as far.
+
+    The videos of the first `kept` prompts are written too.
+    """
     done = {(row["arm"], row["seed"]) for row in rows(out) if row["clip"] == count - 1}
     models = {arm.model: load(arm.model) for arm in arms}
-    for prompt in prompts:
+    for index, prompt in enumerate(prompts):
         for arm in arms:
             if (arm.name, prompt.seed) in done:
                 continue
-            begun, found, first = time.monotonic(), [], None
-            for number, frames in enumerate(clips(models[arm.model], arm, prompt, count)):
-                now = look(frames)
-                first = first or now
-                found.append({"arm": arm.name, "seed": prompt.seed, "clip": number, **measured(now, first)})
+            begun, model = time.monotonic(), models[arm.model]
+            film = Film(out, f"{prompt.seed}-{arm.name}", Fraction(model.fps)) if index < kept else None
+            found = measurements(clips(model, arm, prompt, count), prompt, film)
             with (out / "clips.jsonl").open("a") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in found))
+                about = {"arm": arm.name, "seed": prompt.seed}
+                file.write("".join(json.dumps({**about, "clip": n, **row}) + "\n" for n, row in enumerate(found)))
             print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def measurements(video: Iterator[Tensor], prompt: Prompt, film: Film | None) -> list[dict[str, float]]:
+    """The metrics of every clip of a video, and whether it moves as its prompt says."""
+    first, found = None, []
+    for frames in video:
+        now = look(frames)
+        first = first or now
+        found.append({**measured(now, first), MOVES: float(judge(frames).motion == prompt.facts.motion)})
+        if film is not None:
+            film.add(frames)
+    if film is not None:
+        film.close(prompt.text)
+    return found
+
+
+class Film:
+    """A video kept for people: as MP4, and as a strip with the middle frame of every clip."""
+
+    def __init__(self, out: Path, name: str, fps: Fraction):
+        self.out, self.name, self.fps = out, name, fps
+        self.parts: list[media.Encoded] = []
+        self.middles: list[Tensor] = []
+
+    def add(self, frames: Tensor) -> None:
+        """The next clip (CLIP, 3, S, S) in [0, 1]."""
+        pixels = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+        number = len(self.parts)
+        self.parts.append(media.encode(pixels, number * CLIP, self.fps, number))
+        self.middles.append(frames[CLIP // 2])
+
+    def close(self, text: str) -> None:
+        """Write both files."""
+        for folder in ("videos", "strips"):
+            (self.out / folder).mkdir(exist_ok=True)
+        media.join(self.parts[0].init, (part.media for part in self.parts), self.out / "videos" / f"{self.name}.mp4")
+        strip = torch.stack(self.middles)
+        save_sheet(self.out / "strips" / f"{self.name}.png", [(f"{self.name}: {text}", strip)], min(15, len(strip)), 1)
 
 
 def rows(out: Path) -> Iterator[dict[str, Any]]:
@@ -148,15 +194,16 @@ def curves(out: Path, arms: Sequence[Arm], prompts: Sequence[Prompt], count: int
     return {
         arm.name: {
             name: torch.tensor([[table[arm.name, seed, n][name] for n in range(count)] for seed in whole])
-            for name in METRICS
+            for name in (*METRICS, MOVES)
         }
         for arm in arms
     }
 
 
-def report(found: Curves) -> str:
-    """Slopes per clip, start-end contrasts, and each arm against the first, with 95 % bootstrap intervals."""
-    base, *others = found
+def report(found: Curves, against: Sequence[str] = ()) -> str:
+    """Slopes per clip, start-end contrasts, motion as told, and each arm against the first and those of `against`, with
+    95 % bootstrap intervals."""
+    base = next(iter(found))
     videos, count = next(iter(found[base].values())).shape
     lines = [f"{videos} videos of {count} clips of {CLIP} frames per arm; 95 % bootstrap intervals over videos.", ""]
     for title, of in (("Slope per clip", slopes), ("Last quarter less the first", start_end)):
@@ -165,18 +212,24 @@ def report(found: Curves) -> str:
             cells = [str(bootstrap(of(arm[name]))) for arm in found.values()]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
-    for other in others:
-        lines += [
-            f"## {other} against {base}",
-            "",
-            "| metric | ratio of slopes | difference of slopes |",
-            "|---|---|---|",
-        ]
-        for name in METRICS:
-            mine, theirs = slopes(found[other][name]), slopes(found[base][name])
-            lines.append(f"| {name} | {paired_ratio(mine, theirs)} | {paired_difference(mine, theirs)} |")
-        lines.append("")
+    shares = [str(bootstrap(100 * arm[MOVES].double().mean(1))) for arm in found.values()]
+    lines += ["## Clips that move as told, in per cent", "", "| " + " | ".join(found) + " |", "|---" * len(found) + "|"]
+    lines += ["| " + " | ".join(shares) + " |", ""]
+    for other in dict.fromkeys((base, *against)):
+        for arm in found:
+            if arm not in (base, other):
+                lines += compared(found, arm, other)
     return "\n".join(lines)
+
+
+def compared(found: Curves, arm: str, other: str) -> list[str]:
+    """An arm against another one, video by video."""
+    lines = [f"## {arm} against {other}", "", "| metric | ratio of slopes | difference of slopes |", "|---|---|---|"]
+    for name in METRICS:
+        mine, theirs = slopes(found[arm][name]), slopes(found[other][name])
+        lines.append(f"| {name} | {paired_ratio(mine, theirs)} | {paired_difference(mine, theirs)} |")
+    mine, theirs = (100 * found[name][MOVES].double().mean(1) for name in (arm, other))
+    return [*lines, "", f"Clips that move as told: {paired_difference(mine, theirs)} points more.", ""]
 
 
 def main() -> None:
@@ -186,24 +239,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8, help="videos per arm")
     parser.add_argument("--clips", type=int, default=30, help="clips per video")
     parser.add_argument("--first", type=int, default=2 * 10**6, help="seed of the first prompt and noise")
+    parser.add_argument("--against", action="append", default=[], help="an arm that others are compared with too")
+    parser.add_argument("--videos", type=int, default=2, help="prompts whose videos are kept")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    if len({arm.name for arm in given.arm}) < len(given.arm):
+    names = [arm.name for arm in given.arm]
+    if len(set(names)) < len(names):
         raise SystemExit("two arms have one name")
+    if strange := [name for name in given.against if name not in names]:
+        raise SystemExit(f"--against {strange[0]} names no arm: there are {', '.join(names)}")
     about = {"arms": [asdict(arm) for arm in given.arm], "clips": given.clips, "first": given.first, "frames": CLIP}
     settings = given.out / "settings.json"
     if settings.exists() and json.loads(settings.read_text()) != json.loads(json.dumps(about)):
         raise SystemExit(f"{given.out} holds other arms or lengths: choose another folder")
     settings.write_text(json.dumps(about, indent=2) + "\n")
     prompts = unseen_prompts(given.seeds, given.first, seen(load(given.arm[0].model)))
-    make(given.arm, prompts, given.clips, given.out)
+    make(given.arm, prompts, given.clips, given.out, given.videos)
     found = curves(given.out, given.arm, prompts, given.clips)
     (given.out / "curves.svg").write_text(svg(found))
-    text = report(found)
-    (given.out / "drift.md").write_text(f"# Drift\n\n![curves](curves.svg)\n\n{text}\n")
+    text = report(found, given.against)
+    strips = "".join(f"![{path.stem}](strips/{path.name})\n" for path in sorted((given.out / "strips").glob("*.png")))
+    (given.out / "drift.md").write_text(f"# Drift\n\n![curves](curves.svg)\n\n{text}\n{strips}")
     print(text)
     print(f"written: {given.out / 'curves.svg'}, {given.out / 'drift.md'}")
 
