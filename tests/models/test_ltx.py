@@ -228,6 +228,27 @@ def test_dropped_tokens_are_not_there():
         net(x, level, [memory, memory], scene=[0, 0, 1, 1, 1], keep=every)
 
 
+def test_tokens_of_videos_of_other_shapes_go_together():
+    """A batch of tokens of a long, a wide and a tall video is those videos one by one, each at its own places."""
+    net, rng = made(torch.float64), torch.Generator().manual_seed(0)
+    text = torch.randn(3, 5, 10, generator=rng, dtype=torch.float64)
+    text[1, 2:] = 0  # padding
+    level = torch.rand(3, 12, generator=rng, dtype=torch.float64)
+    x, rope, want = [], [], []
+    for row, (frames, height, width) in enumerate([(6, 2, 2), (3, 2, 4), (2, 4, 3)]):
+        video = torch.randn(1, 4, frames, height, width, generator=rng, dtype=torch.float64)
+        keep = torch.randperm(frames * height * width, generator=rng)[:12]
+        levels = torch.zeros(frames * height * width, dtype=torch.float64)
+        levels[keep] = level[row]
+        spread = levels.view(1, frames, height, width)
+        want.append(net(video, spread, text[row : row + 1], keep=keep[None]))
+        x.append(video[0].flatten(1)[:, keep].T)
+        rope.append(net.places(range(frames), height, width, 24.0)[keep])
+    got = net.tokens(torch.stack(x), level, text, torch.stack(rope))
+    assert got.shape == (3, 4, 12)
+    assert apart(torch.cat(want), got) < 1e-12
+
+
 # ---------------------------------------------------------------- training and precision
 def test_checkpointing_changes_no_gradient():
     net = made().requires_grad_(True)

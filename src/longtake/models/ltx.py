@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as nnf
@@ -171,8 +171,9 @@ class LTXTransformer(nn.Module):
         self._ropes: OrderedDict[tuple, Tensor] = OrderedDict()
 
     @property
-    def _blocks(self) -> Iterator[Block]:
-        return iter(self.transformer_blocks)  # type: ignore[arg-type]
+    def blocks(self) -> nn.ModuleList:
+        """The layers, from the first to the last."""
+        return self.transformer_blocks
 
     def forward(
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
@@ -194,13 +195,25 @@ class LTXTransformer(nn.Module):
         frames, height, width = x_BCFHW.shape[2:]
         scenes = [(0, 0, frames)] if scene is None else list(runs(scene))
         levels = self._levels(level)
-        rope = self._rope(range(frames) if positions is None else positions, height, width, fps)
+        rope = self.places(range(frames) if positions is None else positions, height, width, fps)
         x_BFSC = x_BCFHW.permute(0, 2, 3, 4, 1).flatten(2, 3)
         if keep is not None:
             x_BFSC, levels, rope, scenes = kept(keep, x_BFSC, levels, rope, scenes)
-        call = Call(texts, scenes, levels, rope)
+        out = self.run(x_BFSC, Call(texts, scenes, levels, rope), perturb)
+        return out.unflatten(3, (height, width)) if keep is None else out.flatten(2)
+
+    def tokens(self, x_BKC: Tensor, level: Tensor, text: Tensor | TextMemory, rope: Tensor) -> Tensor:
+        """Velocity (B C K) of tokens of videos that differ in length and size: each has as many, at its own places.
+
+        level: (B, K) of the tokens. text: one prompt per video. rope: (B, K, D/2), rows of the `places` of each video.
+        """
+        texts = [self.text_memory(text) if isinstance(text, Tensor) else text]
+        return self.run(x_BKC[:, None], Call(texts, [(0, 0, 1)], self._levels(level[:, None, None]), rope)).flatten(2)
+
+    def run(self, x_BFSC: Tensor, call: Call, perturb: Perturb | None = None) -> Tensor:
+        """All layers: tokens in rows to velocities (B C F S)."""
         x_BFSD = self.proj_in(x_BFSC.to(self.proj_in.weight.dtype))
-        for index, block in enumerate(self._blocks):
+        for index, block in enumerate(self.blocks):
             if perturb is not None and index == perturb.blocks[0]:
                 x_BFSD, call = torch.cat([x_BFSD, x_BFSD[: perturb.rows]]), call.repeated(perturb.rows)
             if perturb is not None and index in perturb.blocks:
@@ -210,8 +223,7 @@ class LTXTransformer(nn.Module):
                 x_BFSD = checkpoint(block, x_BFSD, index, call, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_BFSD = block(x_BFSD, index, call)
-        out = self._out(x_BFSD, call.levels).movedim(-1, 1)
-        return out.unflatten(3, (height, width)) if keep is None else out.flatten(2)
+        return self._out(x_BFSD, call.levels).movedim(-1, 1)
 
     def text_memory(self, text_BLD: Tensor) -> TextMemory:
         """Cross-attention keys and values of one prompt. Padding (rows of zeros) is cut off; the rest of it is masked.
@@ -223,7 +235,7 @@ class LTXTransformer(nn.Module):
         length = int(seen.any(0).nonzero().max()) + 1
         text = self.caption_projection(text_BLD[:, :length])
         seen = seen[:, :length]
-        layers = tuple(block.read(text) for block in self._blocks)
+        layers = tuple(cast(Block, block).read(text) for block in self.blocks)
         return TextMemory(layers, None if bool(seen.all()) else seen)
 
     def _levels(self, level: Tensor) -> Levels:
@@ -240,8 +252,11 @@ class LTXTransformer(nn.Module):
         normed = nnf.layer_norm(wide(x_BFSD), x_BFSD.shape[-1:], eps=1e-6)
         return self.proj_out(torch.addcmul(shift, normed, 1 + scale).to(x_BFSD.dtype))
 
-    def _rope(self, positions: Sequence[float] | Tensor, height: int, width: int, fps: float) -> Tensor:
-        """The rotation table of latents (height, width) at their positions; the last two are kept."""
+    def places(self, positions: Sequence[float] | Tensor, height: int, width: int, fps: float) -> Tensor:
+        """Where tokens stand: the rotation table (F*H*W, D/2) of latents (height, width) at their positions in time.
+
+        The last two tables are kept.
+        """
         places = tuple(positions.tolist() if isinstance(positions, Tensor) else positions)
         like = self.proj_out.weight
         dtype = torch.complex128 if like.dtype == torch.float64 else torch.complex64
