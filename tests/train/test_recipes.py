@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.api import generate
 from longtake.engine import Frames, Rollout
-from longtake.models import load
+from longtake.models import load, wan_codec
 from longtake.models.lora import Merged
 from longtake.models.lora_file import read as read_lora
 from longtake.models.text import WordText
@@ -155,6 +155,17 @@ def test_the_codec_comes_with_its_statistics_and_may_be_gone_on_from(material, t
     assert recipe.module.encode(frames).std() < 3
     assert latents.isfinite().all()
     recipe.loss(0, torch.Generator().manual_seed(0)).backward()
+
+
+def test_a_decoder_trained_alone_leaves_the_latents_as_they_are(material, tmp_path):
+    old = wan_codec.load(material / "run" / "codec")
+    settings = {**CODEC, "start": str(material / "run" / "codec"), "alone": True}
+    train(CodecRecipe(settings, tmp_path), replace(SHORT, steps=2), tmp_path, quiet)
+    new, frames = wan_codec.load(tmp_path / "codec"), torch.rand(1, 3, 5, 64, 64) * 2 - 1
+    assert torch.equal(old.encode(frames), new.encode(frames)) and new.config == old.config
+    assert not torch.equal(*(codec.decode(old.encode(frames)) for codec in (old, new)))
+    with pytest.raises(ValueError, match="give `start`, the folder of a codec"):
+        CodecRecipe({**CODEC, "alone": True}, tmp_path)
 
 
 def test_the_sprite_weighs_more(tmp_path):
