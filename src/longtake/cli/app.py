@@ -279,3 +279,68 @@ def train(
     from longtake.cli.look import train
 
     return train(recipe, config, output)
+
+
+data = App(name="data", help="Make training data of your own videos.")
+app.command(data)
+
+
+@data.command
+def prepare(
+    folder: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    shots: Literal["adaptive", "transnet", "none"] = "adaptive",
+    captions: Path | None = None,
+    encoding: str = "utf-8",
+    captioner: str = "none",
+    seconds: float = 1.0,
+    longest: float = 60.0,
+    side: int = 240,
+    sharpness: float = 12.0,
+    motion: float = 0.4,
+    dark: float = 16.0,
+    bright: float = 239.0,
+    duplicates: bool = False,
+    text: str | None = None,
+    text_share: float | None = None,
+    jobs: int | None = None,
+    sheet: bool = True,
+) -> int:
+    """Find the shots in a folder of videos, keep those worth learning from, and say why the rest was not kept.
+
+    It may be stopped at any time; the same command goes on. Changing a limit or a caption costs seconds: videos that were
+    read are not read again.
+
+    Args:
+        folder: Videos, also in folders below; captions in a .txt beside each, or in one .csv or .jsonl table.
+        output: Folder for the list of shots (shots.jsonl), the report and what is needed to go on.
+        shots: How cuts are found: adaptive (PySceneDetect), transnet (TransNetV2, sees dissolves) or none.
+        captions: The table of captions, if it is not the only one in the folder.
+        encoding: Of captions that are not UTF-8.
+        captioner: Says what shots without a caption show: none, filename, a plug-in's name, or module:function.
+        seconds: A shot must last at least this long.
+        longest: A longer shot is divided.
+        side: Pixels that the shorter side must have.
+        sharpness: Least variance of the Laplacian (0: any).
+        motion: Least change of grey values in an eighth of a second (0: any).
+        dark: Least mean brightness, 0 to 255.
+        bright: Greatest mean brightness.
+        duplicates: Drop shots that look like one that is kept.
+        text: What measures text in a picture, as module:function (nothing for it is built in).
+        text_share: The greatest share of a picture that may be text.
+        jobs: Videos read at the same time (default: one per processor).
+        sheet: Draw a contact sheet.
+    """
+    from longtake.cli.data import prepare_folder, processes
+    from longtake.data.filters import Rules
+    from longtake.data.prepare import Request
+
+    rules = Rules(seconds, side, sharpness, motion, dark, bright, text_share, duplicates)
+    return prepare_folder(
+        folder,
+        output,
+        Request(rules, shots, longest, captions, encoding, captioner, text, processes(jobs)),
+        sheet,
+    )

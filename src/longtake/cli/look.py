@@ -184,9 +184,12 @@ def _weights() -> list[tuple[str, str]]:
 
 
 def _extras() -> list[tuple[str, str]]:
+    from longtake.data.shots import NEEDS
+
+    finders = {module: f"data prepare --shots {name}: {install}" for name, (module, _, install) in NEEDS.items()}
     return [
         (GOOD, name) if util.find_spec(name) else (MAYBE, f"{name} is not installed; for {why}")
-        for name, why in EXTRAS.items()
+        for name, why in {**EXTRAS, **finders}.items()
     ]
 
 

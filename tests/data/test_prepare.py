@@ -1,0 +1,229 @@
+"""A folder of videos, good and bad, becomes a list of shots and a report; killed, it goes on."""
+
+import json
+import shutil
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from longtake.cli import run
+from longtake.data import reading
+from longtake.data.filters import Rules
+from longtake.data.manifest import ManifestError, read
+from longtake.data.prepare import PrepareError, Request, prepare
+from longtake.data.report import Spread, clock
+from longtake.data.sheet import write_sheet
+from tests.data.acts import prepare_and_die
+from tests.data.clips import moving, real, texture, write
+
+QUICK = Request(shots="none")
+
+
+def small(path, seed=0, count=18):
+    return write(path, moving(seed, count))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A folder with good clips, captions of three kinds, and files that cannot be read."""
+    folder = tmp_path_factory.mktemp("mixed")
+    small(folder / "a.mp4", 1)
+    small(folder / "in" / "b.mp4", 2)
+    small(folder / "c.mp4", 3)
+    write(folder / "still.mp4", [texture(4)] * 18)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mov").write_text("not a video")
+    whole = small(folder / "torn.mp4", 5, 48).read_bytes()
+    (folder / "torn.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "a.txt").write_text("  a pattern\nmoves ")
+    (folder / "lonely.txt").write_text("nobody")
+    (folder / "all.csv").write_text("file,subject,camera_motion\nb.mp4,blocks,truck left\ngone.mp4,x,\n")
+    (folder / "notes.pdf").touch()
+    return folder
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_becomes_of_a_mixed_folder(mixed, tmp_path):
+    seen = []
+    report = prepare(mixed, tmp_path / "out", QUICK, lambda done, of, line: seen.append((done, of, line)))
+    kept, dropped = lines(tmp_path / "out" / "shots.jsonl"), lines(tmp_path / "out" / "dropped.jsonl")
+    assert [(shot["video"], shot["caption"], shot["said_by"]) for shot in kept] == [
+        ("a.mp4", "a pattern moves", "a.txt"),
+        ("c.mp4", "", ""),
+        ("in/b.mp4", "Blocks. The camera moves left.", "all.csv line 2"),
+    ]
+    assert [(shot["video"], list(shot["reasons"])) for shot in dropped] == [("still.mp4", ["still"])]
+    assert dict(report.errors).keys() == {"empty.mp4", "text.mov", "torn.mp4"}
+    assert len(seen) == report.videos == 7 and seen[-1][:2] == (7, 7)
+    text = (tmp_path / "out" / "report.txt").read_text()
+    for words in (
+        "kept 3 shots", "still: less motion than --motion", "text.mov: it cannot be opened", "1 .txt file without a video",
+        "line 3: gone.mp4", ".pdf (1)", "1 shot without a caption",
+    ):  # fmt: skip
+        assert words in text
+    facts = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert facts["kept"] == 3 and facts["reasons"] == {"still": 1} and len(facts["errors"]) == 3
+
+
+def test_the_list_of_shots_is_read_back(mixed, tmp_path):
+    prepare(mixed, tmp_path, QUICK)
+    kept = list(read(tmp_path))
+    assert [shot.facts() for shot in kept] == lines(tmp_path / "shots.jsonl")
+    edited = {**kept[2].facts(), "caption": "written by hand"}
+    assert type(kept[2]).of(edited).caption.sentence() == "written by hand"
+    with open(tmp_path / "shots.jsonl", "a") as file:
+        file.write('{"video": 1}\n')
+    with pytest.raises(ManifestError, match="line 4 is no shot"):
+        list(read(tmp_path))
+    with pytest.raises(ManifestError, match="longtake data prepare"):
+        list(read(tmp_path / "elsewhere"))
+
+
+def test_processes_change_nothing(mixed, tmp_path):
+    prepare(mixed, tmp_path / "one", QUICK)
+    prepare(mixed, tmp_path / "two", Request(shots="none", jobs=2))
+    for name in ("shots.jsonl", "dropped.jsonl", "report.txt", "report.json", "prepared.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_killed_run_goes_on(tmp_path, monkeypatch):
+    for seed in range(4):
+        small(tmp_path / "in" / f"{seed}.mp4", seed)
+    child = get_context("spawn").Process(
+        target=prepare_and_die, args=(str(tmp_path / "in"), str(tmp_path / "out"), 2), daemon=True
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == -9 and not (tmp_path / "out" / "shots.jsonl").exists()
+    results = {path: path.read_bytes() for path in (tmp_path / "out" / "work").rglob("*.json")}
+    assert len(results) == 2
+    torn = tmp_path / "out" / "work" / "read.jsonl"
+    torn.write_text(torn.read_text()[:-9])
+    read_now, analyse = [], reading.analyse
+    monkeypatch.setattr(reading, "analyse", lambda path, how: read_now.append(path.name) or analyse(path, how))
+    prepare(tmp_path / "in", tmp_path / "out", QUICK)
+    prepare(tmp_path / "in", tmp_path / "whole", QUICK)
+    assert (tmp_path / "out" / "shots.jsonl").read_bytes() == (tmp_path / "whole" / "shots.jsonl").read_bytes()
+    assert all(path.read_bytes() == before for path, before in results.items())
+    assert set(read_now[:-4]) >= {"2.mp4", "3.mp4"} and "0.mp4" not in read_now[:-4]
+
+
+def test_only_what_changed_is_read_again(tmp_path, monkeypatch):
+    for seed in range(3):
+        small(tmp_path / "in" / f"{seed}.mp4", seed)
+    prepare(tmp_path / "in", tmp_path / "out", QUICK)
+    read_now, analyse = [], reading.analyse
+    monkeypatch.setattr(reading, "analyse", lambda path, how: read_now.append(path.name) or analyse(path, how))
+    small(tmp_path / "in" / "1.mp4", 9, 24)
+    shutil.copy(tmp_path / "in" / "0.mp4", tmp_path / "in" / "copy.mp4")
+    (tmp_path / "in" / "2.txt").write_text("a new caption")
+    report = prepare(tmp_path / "in", tmp_path / "out", Request(Rules(duplicates=True), "none"))
+    assert sorted(read_now) == ["1.mp4", "copy.mp4"]
+    assert report.reasons == {"duplicate": 1} and report.kept == 3
+    assert {shot.video: shot.caption.sentence() for shot in read(tmp_path / "out")}["2.mp4"] == "a new caption"
+
+
+def test_a_plug_in_that_fails_on_one_shot_leaves_the_others(tmp_path, monkeypatch):
+    for seed in range(3):
+        small(tmp_path / "in" / f"{seed}.mp4", seed)
+    (tmp_path / "talker.py").write_text(
+        "asked = []\n"
+        "def say(glimpse):\n"
+        "    asked.append(glimpse.file.stem)\n"
+        "    if glimpse.file.stem == '1' and len(asked) < 4:\n"
+        "        raise RuntimeError('out of words')\n"
+        "    return f'number {glimpse.file.stem}, {len(glimpse.frames)} pictures'\n"
+        "def text(frame):\n"
+        "    return float(frame.mean() > 0) / 10\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    wanted = Request(Rules(text=0.2), "none", captioner="talker:say", text="talker:text")
+    report = prepare(tmp_path / "in", tmp_path / "out", wanted)
+    assert report.kept == 2 and report.errors == [("1.mp4 0-17", "the captioner failed: RuntimeError: out of words")]
+    assert lines(tmp_path / "out" / "dropped.jsonl")[0]["reasons"].keys() == {"failed"}
+    assert prepare(tmp_path / "in", tmp_path / "out", wanted).kept == 3
+    assert [shot.caption.text for shot in read(tmp_path / "out")] == [f"number {n}, 8 pictures" for n in range(3)]
+    import talker
+
+    assert talker.asked == ["0", "1", "2", "1"]
+    strict = Request(Rules(text=0.05), "none", captioner="talker:say", text="talker:text")
+    assert prepare(tmp_path / "in", tmp_path / "out", strict).reasons == {"text": 3}
+    assert {shot["measures"]["text"] for shot in lines(tmp_path / "out" / "dropped.jsonl")} == {0.1}
+
+
+def test_a_bad_caption_is_an_error_of_its_video(tmp_path):
+    for seed in range(2):
+        small(tmp_path / "in" / f"{seed}.mp4", seed)
+    (tmp_path / "in" / "0.txt").write_text("")
+    report = prepare(tmp_path / "in", tmp_path / "out", QUICK)
+    assert report.errors == [("0.mp4", "0.txt is empty: write a caption or delete it")] and report.kept == 1
+
+
+def test_the_contact_sheet_shows_frames_and_reasons(mixed, tmp_path):
+    report = prepare(mixed, tmp_path, QUICK)
+    write_sheet(tmp_path / "sheet.png", mixed, report)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (32 + 4 * 126, 880, 3)
+    assert sheet[16 + 22 : 16 + 22 + 96, 16 : 16 + 128].std() > 40
+
+
+def test_many_things_are_thinned_out_evenly():
+    spread = Spread(4)
+    for number in range(1000):
+        spread.add(number)
+    assert 4 <= len(spread.things) <= 8 and np.ptp(np.diff(spread.things)) == 0 and spread.things[-1] > 800
+    assert clock(3725) == "1:02:05" and clock(83.46) == "1:23.4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["--text-share", "0.1"], "give --text module:function"),
+        (["--longest", "0.2"], "--longest 0.2 leaves nothing"),
+        (["--dark", "250"], "must lie below bright"),
+        (["--captioner", "nobody"], "no captioner is called 'nobody'"),
+        (["-o", "IN"], "is the folder of the videos"),
+    ],
+)
+def test_requests_that_cannot_be_met(arguments, words, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    shutil.copy(real("carphone_distorted.mp4"), tmp_path / "in")
+    arguments = [str(tmp_path / "in") if word == "IN" else word for word in arguments]
+    output = [] if "-o" in arguments else ["-o", str(tmp_path / "out")]
+    assert run(["data", "prepare", str(tmp_path / "in"), *output, "--shots", "none", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_without_videos_is_refused(tmp_path):
+    with pytest.raises(PrepareError, match="holds no videos"):
+        prepare(tmp_path, tmp_path / "out", QUICK)
+    with pytest.raises(PrepareError, match="is no folder"):
+        prepare(tmp_path / "nowhere", tmp_path / "out", QUICK)
+
+
+def test_real_clips_by_the_command_line(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("bikes.mp4", "carphone_pristine.mp4"):
+        shutil.copy(real(name), tmp_path / "in")
+    command = ["data", "prepare", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--captioner", "filename"]
+    assert run([*command, "--jobs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "kept 5 shots, 0:09.6" in said and "small: smaller than --side" in said and "sheet.png" in said
+    shots = list(read(tmp_path / "out"))
+    assert [(shot.shot.start, shot.shot.stop) for shot in shots] == [
+        (0, 30),
+        (30, 76),
+        (76, 137),
+        (137, 187),
+        (187, 242),
+    ]
+    assert {shot.caption.text for shot in shots} == {"bikes"} and {shot.size for shot in shots} == {(272, 640)}
+    assert run([*command, "--side", "140", "--jobs", "1"]) == 0
+    again = capsys.readouterr().out
+    assert "2 videos read before" in again and "kept 6 shots" in again
