@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,31 @@ def fill_cache(
     share: (r, n) does every n-th shard, from the r-th on, so that n processes can fill one folder together.
     """
     _claim(folder, source)
+
+    def make(number: int) -> dict[str, Tensor]:
+        latents, sprite = _encoded(source.clip(number), source.frames, encode)
+        return {"latents": latents, "sprite": sprite}
+
+    fill_shards(folder, count, lambda numbers: stacked([make(number) for number in numbers]), share, report)
+
+
+def fill_shards(
+    folder: Path, count: int, make: Callable[[range], dict[str, Tensor]], share: tuple[int, int] = (0, 1),
+    report: Callable[[str], None] = print, what: str = "clips",
+) -> None:  # fmt: skip
+    """Write the shards of items 0..count-1 that are not yet in the folder, each whole or not at all; share: `fill_cache`."""
     for first in range(share[0] * SHARD, count, share[1] * SHARD):
-        path = folder / f"{first // SHARD:05d}.safetensors"
+        path, numbers = folder / f"{first // SHARD:05d}.safetensors", range(first, min(first + SHARD, count))
         if path.exists():
             continue
-        clips = [_encoded(source.clip(n), source.frames, encode) for n in range(first, min(first + SHARD, count))]
-        latents, sprites = (torch.stack(part).half() for part in zip(*clips))
-        save_file({"latents": latents, "sprite": sprites}, draft := path.with_suffix(".part"))
+        save_file(make(numbers), draft := path.with_suffix(f".part{share[0]}"))
         os.replace(draft, path)
-        report(f"{first + len(clips)} of {count} clips encoded")
+        report(f"{numbers.stop} of {count} {what} encoded")
+
+
+def stacked(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of items of one shape as one tensor of each name, in half precision."""
+    return {name: torch.stack([item[name] for item in items]).half() for name in items[0]}
 
 
 def _claim(folder: Path, source: Source) -> None:

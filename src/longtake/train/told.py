@@ -10,20 +10,19 @@ A folder holds told.json and shards 00000.safetensors, ... of as many clips as t
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.models.wan_image import followed_by_grey, known, masked
 from longtake.train.checkpoint import write_json
-from longtake.train.data import SHARD, SHARDS, Encode, Source
+from longtake.train.data import SHARD, SHARDS, Encode, Source, fill_shards
 from longtake.world import Clip, render
 
 TAIL = 13  # latents after the known ones that are encoded; those behind differ by less than 1e-3
@@ -76,17 +75,13 @@ def fill_told(
     if (folder / "told.json").exists() and json.loads((folder / "told.json").read_text()) != about:
         raise ValueError(f"{folder} holds what is told of other clips: remove it, or use another run folder")
     write_json(folder / "told.json", about)
-    for first in range(share[0] * SHARD, count, share[1] * SHARD):
-        path = folder / f"{first // SHARD:05d}.safetensors"
-        if path.exists():
-            continue
-        numbers = range(first, min(first + SHARD, count))
+
+    def make(numbers: range) -> dict[str, Tensor]:
         made = [told_latents(source.clip(n), givens.of(n), encode, givens.stride) for n in numbers]
         longest = max(latents.shape[1] for latents in made)
-        draft = path.with_suffix(f".part{share[0]}")
-        save_file({"told": torch.stack([stretched(latents, longest) for latents in made]).half()}, draft)
-        os.replace(draft, path)
-        report(f"{first + len(made)} of {count} beginnings encoded")
+        return {"told": torch.stack([stretched(latents, longest) for latents in made]).half()}
+
+    fill_shards(folder, count, make, share, report, "beginnings")
 
 
 class Tolds:
