@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from longtake.cli import run
 from longtake.engine import Ended, Frames, Rollout
 from longtake.models import cache, load
 from longtake.models.cache import CacheError, Rule, StepCache, cached, innermost, known_rule
 from longtake.models.wan import WanConfig
 from longtake.plan import Window
 from longtake.plans import plan
+from longtake.reel.manifest import manifest_of
 from longtake.script import Script
 from tests.checkpoints import random_wan
 
@@ -133,6 +135,27 @@ def test_resume_is_exact(models, causal, name, options):
     again.load(tensors, facts)
     rest = torch.cat([event.video for event in again.run() if isinstance(event, Frames)], 2)
     assert torch.equal(rest, torch.cat(parts, 2)[:, :, frames:])
+
+
+def test_on_the_command_line_it_is_recorded_and_made_again(tmp_path, capsys):
+    """A run with step caching makes other frames, and its proof makes the same ones again."""
+    folder, rule = random_wan(tmp_path / "m"), tmp_path / "rule.json"
+    PLAIN.write(rule)
+    asked = ["generate", "a red ball", "--model", str(folder), "--seconds", "0.4", "--steps", "4", "--device", "cpu"]
+    fast = ["--cache", "1000", "--cache-rule", str(rule)]
+    assert run([*asked, "-o", str(tmp_path / "exact")]) == 0
+    assert run([*asked, *fast, "-o", str(tmp_path / "fast")]) == 0
+    exact, other = (manifest_of(tmp_path / name) for name in ("exact", "fast"))
+    assert other.settings["place"] == {"cache": 1000.0, "rule": PLAIN.facts()} and "place" not in exact.settings
+    segments = [sorted((tmp_path / name / "media").glob("*.m4s")) for name in ("exact", "fast")]
+    assert [s.read_bytes() for s in segments[0]] != [s.read_bytes() for s in segments[1]]
+    rule.unlink()
+    assert run(["verify", str(tmp_path / "fast"), "--segment", "0"]) == 0
+    assert "made again" in capsys.readouterr().out
+    for wrong, words in ((["--cache", "0.2"], "longtake.eval.caching"), (fast, "holds no rule"),
+                         (["--cache", "-1"], "0 or more")):  # fmt: skip
+        assert run([*asked, *wrong, "-o", str(tmp_path / "none")]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_rules_are_found_by_the_shape_of_the_network():

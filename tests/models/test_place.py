@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from dataclasses import replace
 
@@ -207,9 +208,13 @@ def test_names_of_places():
     asked = Place("cpu", "bf16", "blocks", True)
     assert asked.options() == {"offload": "blocks", "fp8": True, "dtype": torch.bfloat16}
     assert Place(**{"device": "cpu", **asked.facts()}) == asked
+    fast = Place("cpu", attention="sdpa", compile=True, cache=0.2, rule={"coefficients": [1.0, 0.0]})
+    assert fast.options() == {"attention": "sdpa", "compile": True}
+    assert Place(**{"device": "cpu", **json.loads(json.dumps(fast.facts()))}) == fast
     for wrong, message in (
         (dict(device="gpu"), "auto, cpu, cuda or cuda:N"), (dict(dtype="int3"), "--dtype is auto"),
         (dict(offload="all"), "--offload is one of"), (dict(device="cuda:99"), "use --device"),
+        (dict(rule={}), "give --cache too"),
     ):  # fmt: skip
         with pytest.raises(PlaceError) as error:
             replace(Place(), **wrong).options()

@@ -86,12 +86,11 @@ def _make(
     if common.plan is not None:
         flags.known(common.plan, chosen)
     from longtake.cli.make import Request, generate, size_of
-    from longtake.models.place import Place
 
     request = Request(
         prompt, script, seconds, endless, common.model, common.plan, chosen, common.seed, common.fps, common.guidance,
         common.negative, common.solver, size=size_of(common.size), loras=common.lora,
-        place=Place(common.device, common.dtype, common.offload, common.fp8), **given,  # type: ignore[arg-type]
+        place=common.place(), **given,  # type: ignore[arg-type]
     )  # fmt: skip
     return generate(
         request,

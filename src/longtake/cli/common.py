@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from longtake.models.place import Place
 
 Output = Annotated[
     Path | None,
@@ -70,9 +73,39 @@ class Common:
     fp8: Annotated[
         bool, _flag("Keep the network's matrices in 8 bits: half of the memory of bf16, slightly other frames.")
     ] = False
+    attention: Annotated[
+        Literal["auto", "sdpa", "flash", "sage"],
+        _flag(
+            "Of the network (auto: flash-attn on a GPU if it is installed, else PyTorch's; sage computes in 8 bits)."
+        ),
+    ] = "auto"
+    compile: Annotated[bool, _flag("Let torch.compile fuse the network's layers: the same frames up to rounding.")] = (
+        False
+    )
+    cache: Annotated[
+        float,
+        _flag(
+            "Leave out calls that would change little: how much change may add up, such as 0.2. Faster, and not the same "
+            "frames (0: make every call)."
+        ),
+    ] = 0.0
+    cache_rule: Annotated[
+        Path | None,
+        _flag("What `python -m longtake.eval.caching MODEL -o FILE` wrote, for networks of no published size."),
+    ] = None
     threads: Annotated[
         int | None,
         _flag("Of the processor (default: all, at most 4). Part of what decides the last bit, so resume keeps it."),
     ] = None
     dry_run: Annotated[bool, _flag("Show the plan and its cost, make nothing.")] = False
     format: Annotated[Literal["text", "json"], _flag("json prints one event per line.")] = "text"
+
+    def place(self) -> Place:
+        """Where the weights lie, and how they are gone through. PlaceError or CacheError say what cannot be."""
+        from longtake.models.cache import Rule
+        from longtake.models.place import Place
+
+        rule = Rule.read(self.cache_rule).facts() if self.cache_rule else None
+        return Place(
+            self.device, self.dtype, self.offload, self.fp8, self.attention, self.compile, self.cache, rule
+        )  # fmt: skip

@@ -55,12 +55,19 @@ def load(
 
     That is: the name of a built-in one or of a world; a folder or file of weights; PRESET=PATH, where the files alone do
     not say which checkpoint they are; a preset or an id of the hub (Org/Name), fetched unless `offline`, at `revision`
-    if given; `announce` is told the size and licence before a download. placing: where its weights lie. options go to the
-    family (dtype, device, offload, fp8).
+    if given; `announce` is told the size and licence before a download. placing: where its weights lie and how they are gone
+    through. options go to the family (dtype, device, offload, fp8, attention, compile).
     ModelError, WeightsError or HubError, all ValueError, say what to do.
     """
-    if placing is not None:
-        options |= placing.options()
+    if placing is None:
+        return _load(name, offline, revision, announce, options)
+    return placing.cached(_load(name, offline, revision, announce, options | placing.options()))
+
+
+def _load(
+    name: str | Path, offline: bool, revision: str | None, announce: Callable[[Offer], None] | None,
+    options: dict[str, Any],
+) -> Model:  # fmt: skip
     if str(name) in WORLDS:
         return _family(str(name))(**_accepted(str(name), options))
     place = locate(str(name))

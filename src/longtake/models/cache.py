@@ -7,7 +7,7 @@ Shapes: B videos, F latent frames, S tokens per frame, D width.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,17 +47,28 @@ class Rule:
         return total.clamp_min(0)
 
     @staticmethod
+    def of(facts: Mapping[str, Any]) -> Rule:
+        """Undo `facts`. CacheError if it is something else."""
+        try:
+            return Rule(**{**facts, "coefficients": tuple(float(c) for c in facts["coefficients"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"there is no rule for step caching in {facts} ({error}): calibrate again") from error
+
+    def facts(self) -> dict[str, Any]:
+        """A json-able record."""
+        return asdict(self) | {"coefficients": list(self.coefficients)}
+
+    @staticmethod
     def read(path: Path | str) -> Rule:
         """A rule that `longtake.eval.caching` wrote. CacheError if the file holds none."""
         try:
-            facts = json.loads(Path(path).read_text())
-            return Rule(**{**facts, "coefficients": tuple(float(c) for c in facts["coefficients"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Rule.of(json.loads(Path(path).read_text()))
+        except (OSError, ValueError) as error:
             raise CacheError(f"{path} holds no rule for step caching ({error}): calibrate again") from error
 
     def write(self, path: Path | str) -> None:
         """Undo `read`."""
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        Path(path).write_text(json.dumps(self.facts(), indent=2) + "\n")
 
 
 # fits of TeaCache4Wan2.1, which SkyReels-V2 takes over: by the size of the network, and of the picture for image to video
