@@ -143,7 +143,8 @@ class CodecRecipe:
     def finish(self, out: Path) -> None:
         """Measure mean and deviation of the latents, if they changed, and write the folder `codec`."""
         if self.config.alone:
-            return weights.save(self.module, self.module.config, out / "codec", kind=self.family.stored)
+            weights.save(self.module, self.module.config, out / "codec", kind=self.family.stored)
+            return
         config, stride = self.module.config, self.module.stride
         mean, std = statistics(self.module, Source(1 + 60 // stride * stride, 0.3, 10**7), self.config.measured)
         if self.config.family == "ltx":
