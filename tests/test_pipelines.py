@@ -1,11 +1,14 @@
 """SkyReels-V2 called by the names of its own command line."""
 
+import json
+
 import pytest
 import torch
 
 from longtake import SkyReelsV2Pipeline, pipelines
 from longtake.models import load
 from longtake.models.presets import PRESETS
+from longtake.noise import ramp
 from tests.checkpoints import random_wan
 
 
@@ -114,9 +117,36 @@ def test_hand_overs_and_seams_differ_where_they_should(tiny):
         assert not torch.equal(frames[28:], pixels[28:])
 
 
-def test_many_steps(tiny):
-    """More than 125 steps end in both public implementations in an assertion."""
-    assert len(tiny("a red ball", num_frames=9, **{**SHORT, "steps": 150}).frames) == 9
+@pytest.mark.parametrize(("grid", "steps"), [("diffusers", 126), ("skyreels", 144)])
+def test_many_steps(tiny, grid, steps):
+    """From here on the first two timesteps are equal as whole numbers, and the public code ends in an assertion."""
+    whole = (1000 * ramp(steps, 8.0, grid)).int()
+    assert whole[0] == whole[1]
+    options = dict(num_frames=9, grid=grid, shift=8.0, solver="unipc", guidance=1.0)
+    frames = tiny("a red ball", **options, **{**SHORT, "steps": steps}).frames
+    assert len(frames) == 9 and frames.float().std() > 0
+
+
+def test_what_is_not_given_is_the_checkpoints(tmp_path):
+    """As in the public examples, an overlap may be None: it is that of the checkpoint, for image to video a frame."""
+    about = dict(kind="i2v", options=dict(overlap=1, hand="pixels"))
+    for name, extra, overlap in (("df", {}, 17), ("i2v", about, 1)):
+        pipe = SkyReelsV2Pipeline(open_with(tmp_path / name, **extra))
+        image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
+        options = dict(num_frames=60, base_num_frames=33, steps=1, guidance=1.0, image=image)
+        frames = pipe("a red ball", overlap_history=None, **options).frames
+        assert torch.equal(frames, pipe("a red ball", overlap_history=overlap, **options).frames)
+        assert not torch.equal(frames, pipe("a red ball", overlap_history=5, **options).frames)
+        assert len(frames) == 60
+
+
+def open_with(folder, **about):
+    """A random checkpoint of this kind, loaded."""
+    channels = dict(in_channels=12) if about else {}
+    random_wan(folder, net=channels)
+    path = folder / "longtake.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    return load(folder)
 
 
 def test_what_cannot_be_done_is_refused(tiny):

@@ -58,7 +58,7 @@ def test_a_long_video_from_an_image_with_a_short_last_window(tmp_path):
     """377 frames in windows of 97: the last is of 15 latents, where diffusers looks for 25."""
     pipe = SkyReelsV2Pipeline(load(random_wan(tmp_path / "m", view=25)))
     image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
-    options = dict(num_frames=377, base_num_frames=97, overlap_history=17, steps=1, guidance_scale=1.0)
+    options = dict(num_frames=377, base_num_frames=97, overlap_history=17, steps=1, guidance=1.0)
     assert len(pipe("a red ball", image=image, **options).frames) == 377
 
 

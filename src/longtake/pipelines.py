@@ -15,6 +15,7 @@ from longtake.geometry import frames_of_latents
 from longtake.models import load
 from longtake.models.base import Model, sized
 from longtake.models.cache import cached
+from longtake.noise import Grid
 from longtake.pictures import Picture, pictures
 from longtake.plan import PlanError
 from longtake.plans import plan
@@ -30,6 +31,7 @@ MEANT = {
     "SkyworkAI/SkyReels-V2-720p": "skyreels-v2-df-14b-720p",
     "SkyworkAI/SkyReels-V2-1.3B-540p": "skyreels-v2-df-1.3b-540p",
 }
+OVERLAP = 17  # frames
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class SkyReelsV2Pipeline:
         *,
         num_frames: int = 97,
         base_num_frames: int | None = None,
-        overlap_history: int = 17,
+        overlap_history: int | None = None,
         addnoise_condition: float = 20,
         ar_step: int = 0,
         causal_block_size: int = 1,
@@ -73,13 +75,14 @@ class SkyReelsV2Pipeline:
         width: int | None = None,
         steps: int | None = None,
         shift: float | None = None,
-        guidance_scale: float | None = None,
+        guidance: float | None = None,
         negative_prompt: str | None = None,
         image: Picture | None = None,
         last_image: Picture | None = None,
         video: Tensor | None = None,
         seed: int = 0,
         solver: str | None = None,
+        grid: Grid | None = None,
         hand: Literal["pixels", "tape"] = "pixels",
         seam: Literal["old", "blend"] = "old",
         cache: float = 0.0,
@@ -87,11 +90,13 @@ class SkyReelsV2Pipeline:
         """Frames uint8 (T, H, W, 3) as they are made, exactly num_frames in all.
 
         prompt: one, or several that share the length evenly. base_num_frames: of a window (default: the checkpoint's).
-        overlap_history: frames a window knows of the one before. addnoise_condition: noise on them, in thousandths.
+        overlap_history: frames a window knows of the one before (default: the checkpoint's, 17; 1 for image to video).
+        addnoise_condition: noise on them, in thousandths.
         ar_step, causal_block_size: calls between the starts of two blocks, and latent frames in a block.
         causal_attention: ask for block-causal attention; weights that were trained for it always have it, others are
         refused. image, last_image: the first and the last frame.
         video: frames uint8 (T, H, W, 3) that this one goes on from; its last overlap_history frames are told, and only new frames come out.
+        grid: how noise levels are spaced, "skyreels" (default) as in the authors' code or "diffusers" as there.
         hand: windows are told of re-encoded pixels, as in the authors' code, or keep the latents, as in diffusers.
         seam: where windows meet, a cut after the overlap or a cross-fade over it. cache: the threshold of step caching
         (see `longtake.models.cache`), 0 for none.
@@ -105,19 +110,20 @@ class SkyReelsV2Pipeline:
                 "causal_attention: this checkpoint attends both ways, as all released SkyReels-V2 weights do, and a mask "
                 "that it was not trained for spoils its video: leave it out; causal_block_size and ar_step work without"
             )
-        start, extend = self._start(image, video, overlap_history, size)
+        overlap = model.options.get("overlap", OVERLAP) if overlap_history is None else overlap_history
+        start, extend = self._start(image, video, overlap, size)
         options = dict(
-            window=self._base() if base_num_frames is None else base_num_frames, overlap=overlap_history, context=addnoise_condition / 1000,
-            noise="call", lag=ar_step, block=causal_block_size, hand=hand, keep=seam,
+            window=self._base() if base_num_frames is None else base_num_frames, overlap=overlap,
+            context=addnoise_condition / 1000, noise="call", lag=ar_step, block=causal_block_size, hand=hand, keep=seam,
         )  # fmt: skip
-        own = {name: value for name, value in (("steps", steps), ("shift", shift)) if value is not None}
+        own = {name: value for name, value in dict(steps=steps, shift=shift, grid=grid).items() if value is not None}
         rate = rate_of(model, fps)
         rollout = Rollout(
             model,
             self._script(prompt, num_frames, rate),
             self._plan({**model.sampling, **options, **own}),
             seeds=(seed,),
-            guidance=guidance_scale,
+            guidance=guidance,
             negative=negative_prompt,
             solver=solver_of(model, solver),
             fps=rate,
