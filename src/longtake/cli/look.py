@@ -97,7 +97,7 @@ def models() -> int:
         table.add_column(column)
     for name, folder in builtin().items():
         about = json.loads((folder / "longtake.json").read_text())
-        size = f"{about['size'][1]} x {about['size'][0]}"
+        size = f"{about['size'][1]}x{about['size'][0]}"
         table.add_row(
             f"[bold]{name}[/]",
             about.get("about", about["family"]),
@@ -110,11 +110,13 @@ def models() -> int:
         "gauss": "noise with exactly known statistics",
     }
     for name in WORLDS:
-        table.add_row(f"[bold]{name}[/]", f"a world with known answers: {worlds[name]}", "16 x 16", "24", "sliding")
+        table.add_row(f"[bold]{name}[/]", f"a world with known answers: {worlds[name]}", "16x16", "24", "sliding")
     console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no edge
+        console.width = 120
     console.print(table)
     console.print()
-    console.print(released())
+    console.print(released(console.width))
     console.print("\n[dim]or the folder of a checkpoint: longtake generate --model FOLDER; longtake inspect FOLDER[/]")
     return 0
 

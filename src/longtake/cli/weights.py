@@ -37,24 +37,25 @@ def convert(path: Path, out: Path | None) -> int:
     return 0
 
 
-def released() -> Table:
-    """The presets, with the memory that their weights take."""
+def released(width: int = 110) -> Table:
+    """The presets, with the memory that their weights take; a narrow table leaves the last two columns out."""
     table = Table(box=None, pad_edge=False)
-    for column in ("released", "kind", "size", "frames", "parameters", "weights", "asked for", "licence"):
-        whole = max(map(len, PRESETS)) if column == "released" else None  # a name is no use cut short
-        right = column in ("parameters", "weights", "asked for")
-        table.add_column(column, justify="right" if right else "left", min_width=whole)
+    columns = ("released", "kind", "size", "frames", "weights", "in memory", "asked for", "licence")
+    shown = columns if width >= 100 else columns[:-2]
+    for column in shown:
+        table.add_column(column, justify="right" if column in columns[4:7] else "left", no_wrap=column != "licence")
     for found in PRESETS.values():
-        table.add_row(
+        cells = (
             f"[bold]{found.name}[/]",
             found.kind,
-            f"{found.size[1]} x {found.size[0]}",
+            f"{found.size[1]}x{found.size[0]}",
             f"{found.frames} at {found.fps:g}",
             f"{found.parameters / 1e9:.2f} B",
             f"{sum(found.gigabytes().values()):.1f} GB",
             f"{found.requested_gb:g} GB" if found.requested_gb else "",
             found.licence or "none published",
         )
+        table.add_row(*cells[: len(shown)])
     return table
 
 

@@ -1,0 +1,112 @@
+"""The gallery of a pocket model: every motion and every scenery as moving pictures, a story, and a minute without a cut.
+
+    python -m longtake.eval.gallery --out docs/img
+
+Nothing is chosen: one prompt for each, one seed for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from longtake.api import generate
+from longtake.eval.pocket import WINDOW, video
+from longtake.eval.sheet import INK, PAPER, picture, save_sheet
+from longtake.models import load
+from longtake.models.base import Model
+from longtake.script import Scene
+
+SPEED = 12  # pictures per second of a GIF: every second frame
+GAP, LINE = 4, 18  # pixels between clips, and for what is under them
+COLOURS = 128  # of a GIF
+
+MOTIONS: Mapping[str, str] = {
+    "moves left": "a large red star moves left over the sea",
+    "moves right": "a large yellow circle moves right at night",
+    "moves up": "a large pink heart moves up in the desert",
+    "moves down": "a large blue square moves down in the snow",
+    "bounces": "a large orange circle bounces on a plain grid",
+    "orbits": "a large green triangle orbits over green hills by day",
+    "spins": "a large purple star spins over the sea",
+    "pulses": "a large red heart pulses at night",
+    "stays still": "a large white ring stays still in the desert",
+    "sways": "a large purple square sways side to side in the snow",
+}
+SCENERIES: Mapping[str, str] = {
+    "by day": "a large red circle bounces over green hills by day",
+    "at night": "a large yellow star orbits in the night sky",
+    "sea": "a large orange square moves right over the sea",
+    "desert": "a large blue heart sways side to side in the desert",
+    "snow": "a large green ring bounces in the snow",
+    "grid": "a large pink triangle spins on a plain grid",
+}
+STORY = (
+    Scene("a large red heart bounces over green hills by day", 5.0),
+    Scene("a large red heart orbits over the sea", 5.0),
+    Scene("a large yellow star orbits in the night sky", 5.0),
+)
+MINUTE = "a large orange circle moves right over the sea"
+
+
+def main() -> None:
+    """Write motions.gif, sceneries.gif, story.png and minute.png."""
+    parser = argparse.ArgumentParser(prog="python -m longtake.eval.gallery", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pocket", help="name or folder")
+    parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder for the pictures")
+    parser.add_argument("--seed", type=int, default=1, help="of the noise")
+    given = parser.parse_args()
+    model = load(given.model)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, prompts in (("motions", MOTIONS), ("sceneries", SCENERIES)):
+        clips = {label: video(model, prompt, given.seed, WINDOW) for label, prompt in prompts.items()}
+        save_gif(given.out / f"{name}.gif", clips)
+    story, minute = told(model, list(STORY), 15.0, given.seed), told(model, MINUTE, 60.0, given.seed)
+    save_sheet(given.out / "story.png", _rows(story, 3, [scene.prompt for scene in STORY]))
+    save_sheet(given.out / "minute.png", _rows(minute, 4, [f"second {n} to {n + 15}" for n in range(0, 60, 15)]))
+    print(f"written: motions.gif, sceneries.gif, story.png, minute.png in {given.out}")
+
+
+def told(model: Model, script: str | list[Scene], seconds: float, seed: int) -> Tensor:
+    """A video of a prompt or of scenes (T, 3, H, W) in [0, 1]."""
+    parts = list(generate(model, script, seconds=seconds if isinstance(script, str) else None, seed=seed))
+    return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
+
+
+def _rows(frames: Tensor, count: int, headings: Sequence[str]) -> list[tuple[str, Tensor]]:
+    return list(zip(headings, frames.tensor_split(count)))
+
+
+def save_gif(path: Path, clips: Mapping[str, Tensor], columns: int = 5, scale: int = 2, fps: float = 24.0) -> None:
+    """Clips (T, 3, H, W) in [0, 1], all of one size, side by side as a GIF that runs for ever, each over its label."""
+    step = round(fps / SPEED)
+    length = min(len(frames) for frames in clips.values())
+    pages = [_page(clips, frame, columns, scale) for frame in range(0, length, step)]
+    palette = Image.new("RGB", (pages[0].width, 4 * pages[0].height))  # of pictures from the whole of it
+    for row, page in enumerate(pages[:: max(1, len(pages) // 4)][:4]):
+        palette.paste(page, (0, row * page.height))
+    shared = palette.quantize(COLOURS)
+    pages = [page.quantize(palette=shared, dither=Image.Dither.NONE) for page in pages]
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=round(1000 / SPEED), loop=0, optimize=True)
+
+
+def _page(clips: Mapping[str, Tensor], frame: int, columns: int, scale: int) -> Image.Image:
+    high, wide = (scale * side for side in next(iter(clips.values())).shape[2:])
+    columns = min(columns, len(clips))
+    rows = -(-len(clips) // columns)
+    page = Image.new("RGB", (columns * (wide + GAP) - GAP, rows * (high + LINE)), PAPER)
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for number, (label, frames) in enumerate(clips.items()):
+        left, top = number % columns * (wide + GAP), number // columns * (high + LINE)
+        page.paste(picture(frames[frame], scale), (left, top))
+        pen.text((left + wide // 2, top + high + LINE // 2), label, INK, font, anchor="mm")
+    return page
+
+
+if __name__ == "__main__":
+    main()
