@@ -137,11 +137,7 @@ class Video:
         """Share of a few prompts that is obeyed, {colour, shape, motion, scenery}; a contact sheet goes to out."""
         if self.codec_folder is None or not self.config.judged:
             return {}
-        model, prompts = self.model(), unseen_prompts(self.config.judged)
-        videos = [sampled(model, prompt) for prompt in prompts]
-        save_sheet(out / f"sheet-{step:06d}.png", [(p.text, video) for p, video in zip(prompts, videos)])
-        shares = score([prompt.facts for prompt in prompts], [judge(video) for video in videos])
-        return {name: share.value for name, share in shares.items()}
+        return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
 
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
@@ -200,6 +196,15 @@ class VideoRecipe:
     def finish(self, out: Path) -> None:
         """See `Recipe`."""
         self.video.finish(out)
+
+
+def obeyed(model: Model, count: int, sheet: Path) -> dict[str, float]:
+    """Share of prompts that a model obeys, {colour, shape, motion, scenery}; a contact sheet is written."""
+    prompts = unseen_prompts(count)
+    videos = [sampled(model, prompt) for prompt in prompts]
+    save_sheet(sheet, [(prompt.text, video) for prompt, video in zip(prompts, videos)])
+    shares = score([prompt.facts for prompt in prompts], [judge(video) for video in videos])
+    return {name: share.value for name, share in shares.items()}
 
 
 def sampled(model: Model, prompt: Prompt) -> Tensor:
