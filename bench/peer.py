@@ -24,6 +24,9 @@ AGREE = {"float32": 1e-3, "bfloat16": 0.1}  # relative distance; of pictures: in
 
 def compare(sizes: list[str], cases: list[str], rounds: int, device: str, threads: int, compiled: bool) -> None:
     """Run every case at every size and report medians and ratios. SystemExit if outputs do not agree."""
+    for asked, known in ((sizes, SIZES), (cases, CASES)):
+        if strange := [name for name in asked if name not in known]:
+            raise SystemExit(f"there is no {', '.join(strange)}: there are {', '.join(known)}")
     for size in sizes:
         for case in cases:
             found = {side: [] for side in SIDES}

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from longtake.ledger import Ledger
 from longtake.models.wan_codec import TimeConv, WanCodec, WanCodecConfig, initialise, tiny
 from tests.models.oracles import apart, oracle, rand, shuffled, twin
 
@@ -88,6 +89,25 @@ def test_a_stream_never_looks_ahead():
 def test_a_streamed_encode_equals_the_whole_clip(case):
     codec = made(**CASES[case])
     assert apart(codec.normalise(codec.moments(video(codec, 5))[0]), codec.encode(video(codec, 5))) < 1e-5
+
+
+def test_memory_does_not_grow_with_the_clip():
+    """Of a clip four times as long, what is coded takes more room, and nothing else does."""
+    codec = made()
+
+    def most(latents):
+        clip, z = video(codec, latents), rand(1, 3, latents, 2, 3)
+        with Ledger({"cpu"}, [clip, z, *codec.parameters()]) as encoding:
+            codec.encode(clip)
+        decoder = codec.decoder()
+        with Ledger({"cpu"}, [clip, z, *codec.parameters()]) as decoding:
+            for latent in z.split(1, 2):
+                decoder.push(latent)
+        return encoding.most, decoding.most, z.nbytes
+
+    (encoding, decoding, coded), (long_encoding, long_decoding, more) = most(4), most(16)
+    assert long_decoding == decoding
+    assert long_encoding - encoding <= 6 * (more - coded) < encoding / 4
 
 
 def test_latent_0_holds_one_frame():
