@@ -1,15 +1,19 @@
 """The judge reads what is there, and does not read what is not."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from longtake.eval.judge import Verdict, find_sprite, follow, judge, score, wilson
-from longtake.eval.pocket import background, known, psnr, shuffled, table, unseen_prompts
+from longtake.eval.pocket import SWITCHED, Ask, background, changed, known, make, psnr, shuffled, table, unseen_prompts
+from longtake.eval.pocket import Settings as Quick
 from longtake.eval.sheet import contact_sheet
-from longtake.world import Clip, Facts, Scene, render, sample_facts
-from longtake.world.facts import JUDGED
+from longtake.models import load
+from longtake.script import Scene as Story
+from longtake.world import Clip, Facts, Scene, parse, render, sample_facts
+from longtake.world.facts import JUDGED, ROUND
 
 COUNT = 16
 
@@ -95,3 +99,22 @@ def test_the_table_and_the_sheet_show_every_row(read):
     paper = contact_sheet([("a", frames[0]), ("b", frames[1])], columns=4, scale=1)
     assert paper.size == (2 * 20 + 4 * 70 - 6, 2 * 20 + 2 * 100 - 6)
     assert len(paper.getcolors(1 << 20)) > 100
+
+
+def test_a_switch_changes_one_fact_and_says_so():
+    for number, prompt in enumerate(unseen_prompts(30, 7)):
+        name = SWITCHED[number % len(SWITCHED)]
+        later = changed(prompt, name)
+        assert replace(prompt.facts, **{name: getattr(later.facts, name)}) == later.facts != prompt.facts
+        assert parse(later.text)[name] == getattr(later.facts, name) and later == changed(prompt, name)
+        assert not (later.facts.shape in ROUND and later.facts.motion == "spin")
+
+
+def test_two_processes_make_what_one_makes():
+    asked, quick = (
+        [Ask("a red star", 1, 5), Ask((Story("a blue ring", 1 / 12), Story("a ball", 1 / 12)), 2)],
+        Quick(steps=1),
+    )
+    model = load("pocket")
+    alone, shared = make(model, asked, quick), make(model, asked, quick, jobs=2)
+    assert [len(made) for made in alone] == [5, 4] and all(torch.equal(a, b) for a, b in zip(alone, shared))

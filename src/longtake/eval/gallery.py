@@ -11,15 +11,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from longtake.api import generate
-from longtake.eval.pocket import WINDOW, video
+from longtake.eval.pocket import Ask
 from longtake.eval.sheet import INK, PAPER, picture, save_sheet
 from longtake.models import load
-from longtake.models.base import Model
 from longtake.script import Scene
 
 SPEED = 12  # pictures per second of a GIF: every second frame
@@ -64,18 +61,13 @@ def main() -> None:
     model = load(given.model)
     given.out.mkdir(parents=True, exist_ok=True)
     for name, prompts in (("motions", MOTIONS), ("sceneries", SCENERIES)):
-        clips = {label: video(model, prompt, given.seed, WINDOW) for label, prompt in prompts.items()}
+        clips = {label: Ask(prompt, given.seed).made(model) for label, prompt in prompts.items()}
         save_gif(given.out / f"{name}.gif", clips)
-    story, minute = told(model, list(STORY), 15.0, given.seed), told(model, MINUTE, 60.0, given.seed)
+    story = Ask(STORY, given.seed).made(model)
+    minute = Ask(MINUTE, given.seed, round(60 * model.fps)).made(model)
     save_sheet(given.out / "story.png", _rows(story, 3, [scene.prompt for scene in STORY]))
     save_sheet(given.out / "minute.png", _rows(minute, 4, [f"second {n} to {n + 15}" for n in range(0, 60, 15)]))
     print(f"written: motions.gif, sceneries.gif, story.png, minute.png in {given.out}")
-
-
-def told(model: Model, script: str | list[Scene], seconds: float, seed: int) -> Tensor:
-    """A video of a prompt or of scenes (T, 3, H, W) in [0, 1]."""
-    parts = list(generate(model, script, seconds=seconds if isinstance(script, str) else None, seed=seed))
-    return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
 
 
 def _rows(frames: Tensor, count: int, headings: Sequence[str]) -> list[tuple[str, Tensor]]:

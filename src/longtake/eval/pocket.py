@@ -2,10 +2,13 @@
 
     python -m longtake.eval.pocket --prompts 60
     python -m longtake.eval.pocket --prompts 12 --windows 8
+    python -m longtake.eval.pocket --prompts 60 --switch
 
 Beside the model stand the judge's reading of true renders (what is possible at all), of the same renders after the
 codec (what the codec leaves), and of the model's videos against each other's prompts (chance). With --windows the first
-window of a long video is compared with the last one. Shares are given with Wilson 95 % intervals.
+window of a long video is compared with the last one; with --switch one fact of the prompt changes after the first window,
+and the frames that begin 63 frames (less than the new frames of one window) later are judged. Shares are given with Wilson
+95 % intervals.
 """
 
 from __future__ import annotations
@@ -14,8 +17,12 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +34,14 @@ from longtake.eval.judge import Share, Verdict, find_sprite, judge, score
 from longtake.eval.sheet import save_sheet
 from longtake.models import load
 from longtake.models.base import Codec, Model
+from longtake.script import Scene as Story
 from longtake.train.data import Source
 from longtake.world import Clip, Facts, Scene, caption, render, sample_facts
-from longtake.world.facts import JUDGED
+from longtake.world.facts import JUDGED, ROUND, TABLES
 
 WINDOW = 97  # frames that are judged: 25 latents
 SEED = 10**6  # of the prompts; training clips are numbered from 0
+SWITCHED = ("colour", "scenery", "motion")  # facts that --switch changes, in turn
 Known = tuple[str, ...]  # colour, shape, motion, scenery
 
 
@@ -94,15 +103,35 @@ def unseen_prompts(count: int, seed: int = SEED, without: frozenset[Known] = fro
 
 
 # ---------------------------------------------------------------- videos
-def make(model: Model, prompt: Prompt, frames: int = WINDOW, settings: Settings = Settings()) -> Tensor:
-    """The model's video of a prompt (T, 3, S, S) in [0, 1]."""
-    return video(model, prompt.text, prompt.seed, frames, settings)
+@dataclass(frozen=True)
+class Ask:
+    """A video to make: a text or scenes, the seed of its noise, and its frames if scenes do not say."""
+
+    script: str | tuple[Story, ...]
+    seed: int
+    frames: int = WINDOW
+
+    def made(self, model: Model, settings: Settings = Settings()) -> Tensor:
+        """The model's video (T, 3, S, S) in [0, 1]."""
+        script = self.script if isinstance(self.script, str) else list(self.script)
+        seconds = self.frames / model.fps if isinstance(script, str) else None
+        parts = list(generate(model, script, seconds=seconds, seed=self.seed, **settings.options()))
+        return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
 
 
-def video(model: Model, text: str, seed: int, frames: int = WINDOW, settings: Settings = Settings()) -> Tensor:
-    """The model's video of a text (T, 3, S, S) in [0, 1]."""
-    parts = list(generate(model, text, seconds=frames / model.fps, seed=seed, **settings.options()))
-    return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
+def make(model: Model, asked: Sequence[Ask], settings: Settings = Settings(), jobs: int = 1) -> list[Tensor]:
+    """The model's videos, made by so many processes of one thread, or one by one in this one."""
+    if jobs == 1 or model.path is None:
+        return [ask.made(model, settings) for ask in asked]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(_made, repeat(str(model.path)), asked, repeat(settings)))
+
+
+def _made(path: str, ask: Ask, settings: Settings) -> Tensor:
+    return ask.made(_loaded(path), settings)
+
+
+_loaded = lru_cache(1)(load)
 
 
 @torch.no_grad()
@@ -125,12 +154,12 @@ def shuffled(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def obedience(
-    model: Model, prompts: Sequence[Prompt], settings: Settings, report: Callable[[str], None] = print
+    model: Model, prompts: Sequence[Prompt], settings: Settings, jobs: int = 1
 ) -> tuple[dict[str, Row], list[Tensor]]:
     """Shares of true renders, reconstructions, the model, and shuffled prompts; and the model's videos."""
     facts = [prompt.facts for prompt in prompts]
     truth = [prompt.rendered() for prompt in prompts]
-    videos = [_reported(make(model, p, settings=settings), p, report) for p in prompts]
+    videos = make(model, [Ask(prompt.text, prompt.seed) for prompt in prompts], settings, jobs)
     read = [judge(made) for made in videos]
     return {
         "true renders": score(facts, [judge(frames) for frames in truth]),
@@ -141,17 +170,48 @@ def obedience(
 
 
 def drift(
-    model: Model, prompts: Sequence[Prompt], windows: int, settings: Settings, report: Callable[[str], None] = print
+    model: Model, prompts: Sequence[Prompt], windows: int, settings: Settings, jobs: int = 1
 ) -> tuple[dict[str, Row], list[Tensor], float]:
     """Shares in the first and in the last window of long videos; the videos; how well the sceneries of both agree, in dB."""
-    overlap = model.options.get("overlap", 17)
-    frames = WINDOW + (windows - 1) * (WINDOW - overlap)
-    videos = [_reported(make(model, p, frames, settings), p, report) for p in prompts]
+    frames = WINDOW + (windows - 1) * _new_frames(model)
+    videos = make(model, [Ask(prompt.text, prompt.seed, frames) for prompt in prompts], settings, jobs)
     facts = [prompt.facts for prompt in prompts]
     ends = {"window 1": [v[:WINDOW] for v in videos], f"window {windows}": [v[-WINDOW:] for v in videos]}
     likeness = [psnr(background(v[:WINDOW]), background(v[-WINDOW:])) for v in videos]
     rows = {name: score(facts, [judge(clip) for clip in clips]) for name, clips in ends.items()}
     return rows, videos, float(torch.tensor(likeness).median())
+
+
+def switches(
+    model: Model, prompts: Sequence[Prompt], settings: Settings, jobs: int = 1
+) -> tuple[dict[str, Row], list[Tensor]]:
+    """Videos whose prompt changes in one fact after the first window: shares of all facts where each of them changed."""
+    later = [changed(prompt, SWITCHED[number % len(SWITCHED)]) for number, prompt in enumerate(prompts)]
+    lengths = (WINDOW / model.fps, 2 * _new_frames(model) / model.fps)
+    asked = [
+        Ask((Story(old.text, lengths[0]), Story(new.text, lengths[1])), old.seed) for old, new in zip(prompts, later)
+    ]
+    videos = make(model, asked, settings, jobs)
+    rows = {}
+    for number, name in enumerate(SWITCHED):
+        facts = [prompt.facts for prompt in later[number :: len(SWITCHED)]]
+        rows[f"new {name}"] = score(facts, [judge(made[-WINDOW:]) for made in videos[number :: len(SWITCHED)]])
+    return rows, videos
+
+
+def changed(prompt: Prompt, fact: str) -> Prompt:
+    """The prompt with another value of one fact, in other words."""
+    rng = random.Random(f"pocket switch {prompt.seed}")
+    values = [value for value in TABLES[fact] if value != getattr(prompt.facts, fact)]
+    if prompt.facts.shape in ROUND and fact == "motion":
+        values.remove("spin")
+    facts = replace(prompt.facts, **{fact: rng.choice(values)})
+    return Prompt(caption(facts, rng), facts, prompt.seed)
+
+
+def _new_frames(model: Model) -> int:
+    """Frames that every window but the first adds."""
+    return WINDOW - model.options.get("overlap", 17)
 
 
 def background(frames: Tensor) -> Tensor:
@@ -161,11 +221,11 @@ def background(frames: Tensor) -> Tensor:
     return bare.nanmedian(0).values.nan_to_num(0.5)
 
 
-def _reported(made: Tensor, prompt: Prompt, report: Callable[[str], None]) -> Tensor:
+def told(prompt: Prompt, made: Tensor) -> str:
+    """A prompt, and what of it the first window does not show."""
     read = judge(made[:WINDOW])
     wrong = [f"{n} {getattr(read, n)}" for n in JUDGED if getattr(read, n) != getattr(prompt.facts, n)]
-    report(f"{prompt.text}: {', '.join(wrong) or 'as asked'}")
-    return made
+    return f"{prompt.text}: {', '.join(wrong) or 'as asked'}"
 
 
 def table(rows: Mapping[str, Row]) -> str:
@@ -184,11 +244,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
     if given.show:
         return show(model, given.show, given.seed, settings, given.out or Path("."))
     prompts = unseen_prompts(given.prompts, given.seed, seen(model))
-    report = print if given.verbose else lambda line: None
+    likeness = None
     if given.windows > 1:
-        rows, videos, likeness = drift(model, prompts, given.windows, settings, report)
+        rows, videos, likeness = drift(model, prompts, given.windows, settings, given.jobs)
     else:
-        (rows, videos), likeness = obedience(model, prompts, settings, report), None
+        rows, videos = (switches if given.switch else obedience)(model, prompts, settings, given.jobs)
+    if given.verbose:
+        print(*(told(prompt, made) for prompt, made in zip(prompts, videos)), sep="\n")
     print(table(rows))
     if likeness is not None:
         print(f"the sceneries of both windows agree to {likeness:.1f} dB (median)")
@@ -204,7 +266,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
 def show(model: Model, texts: Sequence[str], seed: int, settings: Settings, out: Path) -> None:
     """Write a contact sheet of prompts of your own; nothing is judged."""
     out.mkdir(parents=True, exist_ok=True)
-    videos = [video(model, text, seed, settings=settings) for text in texts]
+    videos = make(model, [Ask(text, seed) for text in texts], settings)
     save_sheet(out / "sheet.png", list(zip(texts, videos)))
     print(f"written: {out / 'sheet.png'}")
 
@@ -223,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guidance", type=float, help="how strongly the prompt counts")
     parser.add_argument("--solver", default="euler", help="euler or unipc")
     parser.add_argument("--context", type=float, help="noise on the history of later windows")
+    parser.add_argument("--switch", action="store_true", help="change a fact after the first window")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that make videos, of one thread each")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--verbose", action="store_true", help="a line for every prompt")
     return parser
