@@ -8,6 +8,7 @@ import pytest
 from longtake.train.config import read_table
 from longtake.train.history import OwnHistory
 from longtake.train.levels import Mixture
+from longtake.train.mixed import Drawing, Given
 from longtake.train.recipes import RECIPES
 from longtake.train.recipes.causal import CausalConfig
 from longtake.train.recipes.codec import CodecConfig
@@ -16,6 +17,7 @@ from longtake.train.recipes.flow import FlowConfig
 from longtake.train.recipes.forcing import ForcingConfig
 from longtake.train.recipes.i2v import I2vConfig
 from longtake.train.recipes.lora import LoraConfig
+from longtake.train.recipes.mixed import MixedConfig
 from longtake.train.recipes.recycle import RecycleConfig
 from longtake.train.recipes.text import TextConfig
 from longtake.train.start import network
@@ -23,9 +25,10 @@ from longtake.train.told import Givens
 
 CONFIGS = {
     "codec": CodecConfig, "text": TextConfig, "flow": FlowConfig, "forcing": ForcingConfig, "causal": CausalConfig,
-    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig, "recycle": RecycleConfig,
+    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig, "recycle": RecycleConfig, "mixed": MixedConfig,
 }  # fmt: skip
 INSIDE = {"mixture": Mixture, "own": OwnHistory, "given": Givens}
+MIXED = {"drawing": Drawing, "given": Given}
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "train").glob("*.toml"))
 
 
@@ -43,7 +46,7 @@ def test_an_example_is_read(path):
         assert settings.recipe in RECIPES
         name, table = settings.recipe, table["settings"]
         settings = read_table(CONFIGS[name], table, name)
-    for inside, kind in INSIDE.items():
+    for inside, kind in (MIXED if name == "mixed" else INSIDE).items():
         read_table(kind, getattr(settings, inside, {}) or {}, inside)
     if getattr(settings, "init", ""):
         lines = []

@@ -6,7 +6,7 @@ from itertools import combinations_with_replacement, product
 import pytest
 import torch
 
-from longtake.noise import shifted
+from longtake.noise import shifted, token_shift
 from longtake.train.levels import (
     HISTORY,
     HISTORY_WEIGHTS,
@@ -23,6 +23,7 @@ from longtake.train.levels import (
     logit_normal,
     spread,
     stagger_levels,
+    token_levels,
 )
 
 COUNT, FRAMES = 4000, 25
@@ -213,3 +214,27 @@ def test_a_staircase_in_a_straight_line_has_the_shares_of_its_slopes(rng):
 def test_histories_have_their_weights(rng):
     sizes = torch.bincount(draw_history(rng, 20000, FRAMES), minlength=10)[list(HISTORY)].double()
     assert chi_square(sizes, torch.tensor(HISTORY_WEIGHTS, dtype=torch.float64)) < 18.5
+
+
+# ---------------------------------------------------------------- after the number of tokens
+@pytest.mark.parametrize("tokens", [256, 1024, 6144, 12_000, 69_504, 10**6])
+def test_low_noise_is_met_at_any_number_of_tokens(tokens, rng):
+    """The published levels leave out low noise from some thousand tokens on; the mended ones never do."""
+    level = token_levels(rng, COUNT, tokens)
+    published = logit_normal(rng, COUNT, 0.0, 1.0, token_shift(tokens))
+    assert level.isfinite().all() and level.min() >= 0 and level.max() <= 1
+    assert float((level < 0.1).float().mean()) > 0.01
+    assert float((level < 0.5).float().mean()) > 0.05
+    if tokens >= 6144:
+        assert float((published < 0.1).float().mean()) < 1e-3
+
+
+def test_more_tokens_are_trained_at_more_noise(rng):
+    middles = [float(token_levels(rng, COUNT, tokens).median()) for tokens in (256, 1024, 4096, 12_000)]
+    assert middles == sorted(middles) and middles[0] < 0.65 < 0.85 < middles[-1]
+
+
+def test_published_quantiles():
+    """Those measured of the public trainer at 6144 tokens: 5 %, half and 95 %."""
+    level = logit_normal(torch.Generator().manual_seed(0), 20_000, 0.0, 1.0, token_shift(6144))
+    assert [round(float(q), 2) for q in level.quantile(torch.tensor([0.05, 0.5, 0.95]))] == [0.76, 0.94, 0.99]

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.api import generate
 from longtake.engine import Frames, Rollout
-from longtake.models import load, wan_codec
+from longtake.models import load, ltx, ltx_codec_config, wan_codec
 from longtake.models.lora import Merged
 from longtake.models.lora_file import read as read_lora
 from longtake.models.text import WordText
@@ -23,6 +23,8 @@ from longtake.train.data import Latents, Source, fill_cache
 from longtake.train.export import export
 from longtake.train.levels import Pattern
 from longtake.train.loop import Settings, train
+from longtake.train.mixed import fill_clips
+from longtake.train.pairs import pairs
 from longtake.train.recipes import RECIPES, forcing
 from longtake.train.recipes.codec import CodecRecipe
 from longtake.train.recipes.text import TextRecipe
@@ -41,6 +43,9 @@ CODEC = dict(
     ),
     frames=10, lengths=(1, 5), judged=1, measured=2,
 )  # fmt: skip
+LTX_CODEC = dict(family="ltx", network=asdict(ltx_codec_config.tiny()), frames=18, lengths=(1, 9), judged=1, measured=2)
+MIXED = dict(seconds=(1.0, 1.5), sizes=((32, 32), (24, 40)))
+LTX_NETWORK = asdict(ltx.tiny(num_layers=1, caption_channels=16))
 NETWORK = dict(
     num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32,
     num_layers=1, view=9,
@@ -59,7 +64,7 @@ def mean(loss):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """A text encoder and a codec, hardly trained, and latents of eight clips."""
+    """A text encoder and a codec of either family, hardly trained, and latents of eight clips."""
     folder = tmp_path_factory.mktemp("material")
     few = replace(SHORT, steps=1)
     torch.manual_seed(0)
@@ -67,6 +72,9 @@ def material(tmp_path_factory):
     codec = CodecRecipe(CODEC, folder / "run")
     train(codec, few, folder / "run", quiet)
     fill_cache(folder / "latents", SOURCE, 8, codec.module.encode, report=quiet)
+    codec = CodecRecipe(LTX_CODEC, folder / "ltx")
+    train(codec, few, folder / "ltx", quiet)
+    fill_clips(folder / "clips", pairs(*MIXED.values(), 8, 8, 24.0), 8, 0, codec.module.encode, report=quiet)
     return folder
 
 
@@ -88,6 +96,10 @@ def tables(material):
         "i2v": {**short, "network": {**NETWORK, "in_channels": 12}, "given": {"counts": (1, 5), "weights": (0.5, 0.5)}},
         "distil": {"recipe": "flow", "guidance": 20.0, "settings": onward},
         "lora": {"recipe": "flow", "rank": 4, "targets": ["to_q", "to_v", "ffn.net.2", "proj_out"], "settings": onward},
+        "mixed": {
+            **MIXED, "text": str(material / "text"), "codec": str(material / "ltx" / "codec"), "network": LTX_NETWORK,
+            "data": str(material / "clips"), "drawing": {"tokens": 600}, "judged": 0,
+        },
         "recycle": {
             "recipe": "flow", "preset": "none", "rank": 8, "alpha": 8.0, "targets": (*SVI_TARGETS, "proj_out"),
             "settings": {**short, "network": NETWORK},

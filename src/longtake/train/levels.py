@@ -12,7 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from longtake.noise import shifted
+from longtake.noise import shifted, token_shift
 
 HISTORY = (1, 2, 3, 5, 9)  # latents of clean history that windows carry; 5 is the usual overlap of 17 frames
 HISTORY_WEIGHTS = (0.1, 0.15, 0.15, 0.4, 0.2)
@@ -107,6 +107,26 @@ def logit_normal(rng: torch.Generator, count: int, mean: float, deviation: float
     """Levels (B,) whose log(s / (1 - s)) is normal before they are shifted (Esser et al. 2024, eq. 19)."""
     normal = torch.special.ndtri(spread(rng, count).double().clamp(1e-7, 1 - 1e-7))
     return shifted(torch.sigmoid(mean + deviation * normal), shift).float()
+
+
+def token_levels(rng: torch.Generator, count: int, tokens: int, even: float = 0.1) -> Tensor:
+    """Levels (B,) of videos of so many tokens: the published logit-normal, mended so that low noise is met at any count.
+
+    log(s / (1 - s)) is normal about mu, the log of `noise.token_shift`, with deviation 1. Of a long video nearly all
+    mass then lies near 1, and low noise is never trained. So what lies between the quantiles 0.5 % and 99.9 % is
+    stretched over [0, 1], and a share `even` is drawn evenly (as in the trainer of LTX-2). Distances from 1 are reckoned
+    as multiples of e^-mu, so that no length loses them.
+    """
+    mu = math.log(token_shift(tokens))
+    normal = torch.special.ndtri(spread(rng, count).double().clamp(1e-7, 1 - 1e-7))
+
+    def away(deviations: Tensor) -> Tensor:
+        return 1 / (math.exp(-mu) + deviations.exp())  # e^mu (1 - s)
+
+    low, high = away(torch.tensor([-2.5758293, 3.0902323], dtype=torch.float64))
+    level = ((low - away(normal)) / (low - high)).abs().clamp(0, 1)  # what lies below the first quantile is mirrored
+    choice, evenly = torch.rand(count, generator=rng), torch.rand(count, generator=rng)
+    return torch.where(choice < even, evenly, level.float())
 
 
 def fopp_steps(rng: torch.Generator, count: int, frames: int, steps: int) -> Tensor:

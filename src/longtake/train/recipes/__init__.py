@@ -3,6 +3,7 @@
 from longtake.train.loop import MakeRecipe
 from longtake.train.recipes import causal, distil, flow, forcing, i2v, lora, recycle
 from longtake.train.recipes.codec import CodecRecipe
+from longtake.train.recipes.mixed import Mixed
 from longtake.train.recipes.text import TextRecipe
 
 RECIPES: dict[str, MakeRecipe] = {
@@ -13,5 +14,6 @@ RECIPES: dict[str, MakeRecipe] = {
     "causal": causal.make,
     "i2v": i2v.make,
     "distil": distil.make,
+    "mixed": Mixed,
 }
 RECIPES |= {"lora": lora.maker(dict(RECIPES)), "recycle": recycle.maker(dict(RECIPES))}

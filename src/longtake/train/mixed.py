@@ -1,0 +1,205 @@
+"""Batches of clips that differ in duration and size: equally many tokens of each, beginnings and ends that are given.
+
+An LTX encoder is causal, so that a short clip is the beginning of a long one: clips are encoded once per size, at the
+longest duration, and kept in a folder per size (shards as in `data`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from longtake.noise import token_shift
+from longtake.train.checkpoint import write_json
+from longtake.train.data import SHARDS, Encode, Source, fill_shards, pool_sprite, stacked
+from longtake.train.levels import logit_normal, token_levels
+from longtake.train.pairs import Pair, draw_kept, draw_tokens, grouped
+from longtake.world import caption, render
+
+
+@dataclass(frozen=True)
+class Given:
+    """How often beginnings are given, clean and without loss: the first frame, or several.
+
+    several: that many latents, one of `counts`, at the start, or at the end in a share `end` of those clips.
+    """
+
+    first: float = 0.2
+    several: float = 0.2
+    counts: Sequence[int] = (2, 3, 4, 6)
+    end: float = 0.25
+
+    def __post_init__(self) -> None:
+        if min(self.first, self.several) < 0 or self.first + self.several > 1:
+            raise ValueError(f"shares of given beginnings {self.first} + {self.several} must lie between 0 and 1")
+        if not self.counts or min(self.counts) < 1:
+            raise ValueError("several given latents are counts of at least one, such as [2, 4]")
+
+    def known(self, frames: int, chance: random.Random) -> Tensor:
+        """Which latent frames (F,) of a clip are given; never all."""
+        draw, known = chance.random(), torch.zeros(frames, dtype=torch.bool)
+        if draw < self.first:
+            known[:1] = True
+        elif draw < self.first + self.several:
+            count = chance.choice(self.counts)
+            known = torch.arange(frames) < count
+            known = known.flip(0) if chance.random() < self.end else known
+        return known if not known.all() else torch.zeros_like(known)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How batches are drawn. tokens: of a batch. most: share of a clip's tokens that may be dropped.
+
+    levels: "mended" (see `levels.token_levels`) or "published", which starves low noise. even: share of even ones.
+    drop: share of videos without a caption.
+    """
+
+    tokens: int = 2800
+    most: float = 0.2
+    levels: str = "mended"
+    even: float = 0.1
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.most < 1:
+            raise ValueError(f"a share of {self.most} of the tokens cannot be dropped: give one from 0 to below 1")
+        if self.levels not in ("mended", "published"):
+            raise ValueError(f'levels is {self.levels!r}: it is "mended" or "published"')
+
+    def level(self, rng: torch.Generator, count: int, tokens: int) -> Tensor:
+        """Levels (B,) of videos of so many tokens."""
+        if self.levels == "published":
+            return logit_normal(rng, count, 0.0, 1.0, token_shift(tokens))
+        return token_levels(rng, count, tokens, self.even)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """K tokens of each of B clips. video, noise (B K C); level, sprite (B K); known (B K), tokens that are given.
+
+    rope (B K D/2): where they stand. told: captions. pairs: what each clip is; kept: the numbers of its tokens.
+    """
+
+    video: Tensor
+    noise: Tensor
+    level: Tensor
+    sprite: Tensor
+    known: Tensor
+    rope: Tensor
+    told: Sequence[str]
+    pairs: Sequence[Pair]
+    kept: Sequence[Tensor]
+
+
+class Clips:
+    """Clips of every size in memory, half precision; item (pair, n) is the beginning of clip n of that size."""
+
+    def __init__(self, root: Path, found: Sequence[Pair], seed: int):
+        self.longest = max(pair.frames for pair in found)
+        self.seed, self.latents, self.sprite = seed, {}, {}
+        sizes = sorted({(pair.height, pair.width) for pair in found})
+        for size in sizes:
+            shards = sorted((root / folder_name(self.longest, size)).glob(SHARDS))
+            if not shards:
+                raise FileNotFoundError(f"no latents of {size[0]} x {size[1]} in {root}: encode clips first")
+            parts = [load_file(shard) for shard in shards]
+            self.latents[size] = torch.cat([part["latents"] for part in parts])
+            self.sprite[size] = torch.cat([part["sprite"] for part in parts])
+        self.count = min(len(latents) for latents in self.latents.values())
+        self.first = {size: number * self.count for number, size in enumerate(sizes)}
+
+    def __len__(self) -> int:
+        """Of all sizes together."""
+        return self.count * len(self.latents)
+
+    def clip(self, pair: Pair, number: int) -> tuple[Tensor, Tensor]:
+        """Tokens (N, C) and sprite (N,) of clip `number` of a pair, frame by frame, row by row."""
+        size, frames = (pair.height, pair.width), pair.shape[0]
+        latents, sprite = self.latents[size][number, :, :frames], self.sprite[size][number, :frames]
+        return latents.float().flatten(1).T, sprite.float().flatten()
+
+    def told(self, pair: Pair, number: int, chance: random.Random) -> str:
+        """A caption of it."""
+        clip = self.source.clip(self.first[pair.height, pair.width] + number)
+        return caption(clip.scenes[0].facts, chance)
+
+    @property
+    def source(self) -> Source:
+        """Of which these are the first clips: `count` of the first size, then of the next."""
+        return Source(self.longest, 0.0, self.seed)
+
+
+def folder_name(frames: int, size: tuple[int, int]) -> str:
+    """Of the clips of a size."""
+    return f"{frames}x{size[0]}x{size[1]}"
+
+
+@torch.no_grad()
+def fill_clips(
+    root: Path, found: Sequence[Pair], count: int, seed: int, encode: Encode, share: tuple[int, int] = (0, 1),
+    report: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Encode `count` clips of every size that are not yet there. ValueError if the folder holds others."""
+    longest, stride = max(pair.frames for pair in found), found[0].stride
+    for place, size in enumerate(sorted({(pair.height, pair.width) for pair in found})):
+        folder, source = root / folder_name(longest, size), Source(longest, 0.0, seed + place * count)
+        folder.mkdir(parents=True, exist_ok=True)
+        about, path = json.loads(json.dumps({**asdict(source), "size": size})), folder / "cache.json"
+        if path.exists() and json.loads(path.read_text()) != about:
+            raise ValueError(f"{folder} holds other clips ({path.read_text().strip()}); choose another folder")
+        write_json(path, about)
+
+        def make(numbers: range, source: Source = source, size: tuple[int, int] = size) -> dict[str, Tensor]:
+            return stacked([_encoded(source, number, size, stride, encode) for number in numbers])
+
+        fill_shards(folder, count, make, share, report, f"clips of {size[0]} x {size[1]}")
+
+
+def _encoded(source: Source, number: int, size: tuple[int, int], stride: int, encode: Encode) -> dict[str, Tensor]:
+    picture = render(source.clip(number), 0, source.frames, size)
+    latents = encode((picture.frames * 2 - 1).transpose(0, 1)[None])[0]
+    return {"latents": latents, "sprite": pool_sprite(picture.sprite, (latents.shape[-2], latents.shape[-1]), stride)}
+
+
+class Draw:
+    """Draws batches. places: the rotation table of a pair's tokens."""
+
+    def __init__(
+        self, clips: Clips, found: Sequence[Pair], how: Drawing, given: Given, places: Callable[[Pair], Tensor]
+    ):
+        self.clips, self.how, self.given, self.places = clips, how, given, places
+        self.groups = grouped(found, how.most)
+
+    def __call__(self, rng: torch.Generator) -> Batch:
+        """A batch of one group: as many clips as fit, each pair as often as any."""
+        chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
+        group = chance.choices(self.groups, [len(group) for group in self.groups])[0]
+        kept = draw_kept(rng, group, self.how.most)
+        drawn = [chance.choice(group) for _ in range(max(1, self.how.tokens // kept))]
+        levels = self.how.level(rng, len(drawn), kept)
+        rows = [self._row(pair, level, kept, chance, rng) for pair, level in zip(drawn, levels)]
+        video, level, sprite, known, rope, told, keep = (list(part) for part in zip(*rows))
+        clean = torch.stack(video)
+        return Batch(
+            clean, torch.randn(clean.shape, generator=rng), torch.stack(level), torch.stack(sprite),
+            torch.stack(known), torch.stack(rope), told, drawn, keep,
+        )  # fmt: skip
+
+    def _row(self, pair: Pair, level: Tensor, kept: int, chance: random.Random, rng: torch.Generator) -> tuple:
+        """Of one clip: video, level, sprite, known, rope of the kept tokens, its caption, and their numbers."""
+        number = chance.randrange(self.clips.count)
+        video, sprite = self.clips.clip(pair, number)
+        frames, rows, columns = pair.shape
+        known = self.given.known(frames, chance).repeat_interleave(rows * columns)
+        told = "" if chance.random() < self.how.drop else self.clips.told(pair, number, chance)
+        keep = draw_tokens(rng, pair.tokens, kept)
+        at = torch.where(known, 0.0, level)
+        return video[keep], at[keep], sprite[keep], known[keep], self.places(pair)[keep], told, keep

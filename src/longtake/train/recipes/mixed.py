@@ -1,0 +1,206 @@
+"""Recipe `mixed`: an LTX transformer learns clips of several durations and sizes at once, with given beginnings.
+
+Batches are of (duration, size) pairs of about as many tokens; 0 to 20 % of them are dropped so that all have the same, and
+those that stay keep their places. One level per video; what is given stands at level 0 and is not in the loss, as in the
+relay that makes long videos. Levels follow the published shift by tokens, mended where that starves low noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from longtake.models import ltx_codec
+from longtake.models.base import Model
+from longtake.models.ltx import LTXTransformer
+from longtake.models.ltx_codec import LTXCodec
+from longtake.models.ltx_session import LTXSession
+from longtake.models.text import WordText
+from longtake.plan import Limits
+from longtake.train.config import read_table
+from longtake.train.export import Card, card_of, export
+from longtake.train.family import LTX
+from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, fill_clips
+from longtake.train.pairs import Pair, pairs
+from longtake.train.ranks import ranks
+from longtake.train.shards import Loss
+from longtake.train.start import Origin, keep_shape, network
+from longtake.train.video import obeyed
+from longtake.world import FPS, SIDE
+
+CARD = Card(name="pocket-ltx", plan="relay", options={"window": 193, "overlap": 1}, shift=2.0, family="ltx")
+DECODE = {"timestep": 0.05, "noise": 0.05}  # what the recipe `codec` trains a decoder with timesteps to take away
+
+
+@dataclass(frozen=True)
+class MixedConfig:
+    """What to train on.
+
+    seconds, sizes (height, width): every duration is trained at every size. clips: of each size. seed: of the first one.
+    text: folder with text_encoder/ and tokenizer/. codec: folder of an LTX codec. init: a model or a run to start from
+    (see `start.network`), whose text encoder and codec are used if no others are named. network: an LTXConfig, or with
+    `init` what differs; what the codec decides is filled in. data: folder of latents; without it, they are made in the
+    run's folder. drawing, given: see `mixed.Drawing` and `mixed.Given`. sprite: extra weight of the sprite in the loss.
+    judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
+    """
+
+    text: str = ""
+    codec: str = ""
+    init: str = ""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    seconds: Sequence[float] = (5.0, 8.0, 10.0)
+    sizes: Sequence[Sequence[int]] = ((SIDE, SIDE), (64, 96), (48, 64))
+    clips: int = 512
+    seed: int = 0
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    sprite: float = 5.0
+    judged: int = 12
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.codec or self.init):
+            raise ValueError("there are no latents: give `codec`, the folder of an LTX codec")
+        if not (self.text or self.init):
+            raise ValueError("there is no text encoder: give `text`, a folder with text_encoder/ and tokenizer/")
+        if not self.seconds or not self.sizes or any(len(size) != 2 for size in self.sizes):
+            raise ValueError("say at least one duration in `seconds` and one [height, width] in `sizes`")
+
+
+class Mixed:
+    """A `Recipe`: the network, its codec and text encoder, and the clips that it learns."""
+
+    uniform = True
+
+    def __init__(self, config: Mapping[str, Any], out: Path):
+        self.config = settings = read_table(MixedConfig, config, "mixed")
+        how = read_table(Drawing, settings.drawing, "mixed.drawing")
+        given = read_table(Given, settings.given, "mixed.given")
+        self.module: LTXTransformer
+        self.module, start = network(settings.network, settings.init, _nothing if ranks()[0] else print, LTX)
+        self.codec_folder = Path(settings.codec) if settings.codec else _beside(start, "vae")
+        self.text_folder = Path(settings.text) if settings.text else _beside(start, "text_encoder").parent
+        self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32)
+        self.text = WordText.load(self.text_folder / "text_encoder", self.text_folder / "tokenizer", torch.float32)
+        self._fit(start)
+        self.pairs = pairs(settings.seconds, settings.sizes, self.codec.stride, self.codec.scale, FPS)
+        self.card = card_of(self._suited(), settings.card, "mixed.card")
+        self.clips = self._clips(out)
+        self._tables: dict[Pair, Tensor] = {}
+        self.draws = Draw(self.clips, self.pairs, how, given, self.places)
+        if not ranks()[0]:
+            keep_shape(out, self.module.config)
+
+    def _fit(self, start: Origin | None) -> None:
+        """Tell the network what its codec decides. ValueError if the two, or the text encoder, do not go together."""
+        config, codec = self.module.config, self.codec.config
+        for name, wanted, maker in [
+            ("in_channels", codec.latent_channels, "codec"),
+            ("out_channels", codec.latent_channels, "codec"),
+            ("caption_channels", self.text.encoder.config.d_model, "text encoder"),
+        ]:
+            if getattr(config, name) != wanted:
+                raise ValueError(f"the {maker} gives {wanted} channels: set {name} = {wanted} in the table network")
+        told = "causal_temporal_positioning" in self.config.network or (start is not None and _ours(start))
+        grown = config.causal_temporal_positioning if told else codec.grown  # as released: from 0.9.5 on
+        self.module.config = replace(
+            config, stride=codec.stride, scale=codec.scale, causal_temporal_positioning=grown
+        )  # fmt: skip
+
+    def _suited(self) -> Card:
+        """What the model says of itself, if the config does not."""
+        more: dict[str, Any] = {"view": max(pair.shape[0] for pair in self.pairs)}
+        return replace(CARD, more=more | ({"decode": DECODE} if self.codec.config.timestep_conditioning else {}))
+
+    def _clips(self, out: Path) -> Clips:
+        """The clips of all sizes; those of the run's own folder are encoded first, which the ranks share."""
+        settings = self.config
+        if settings.data:
+            return Clips(Path(settings.data), self.pairs, settings.seed)
+        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, self.codec.encode, ranks())
+        if ranks()[1] > 1:
+            dist.barrier()
+        return Clips(out / "latents", self.pairs, settings.seed)
+
+    def places(self, pair: Pair) -> Tensor:
+        """Where the tokens of a pair stand (N, D/2)."""
+        if pair not in self._tables:
+            frames, rows, columns = pair.shape
+            self._tables[pair] = self.module.places(range(frames), rows, columns, FPS)
+        return self._tables[pair]
+
+    # ------------------------------------------------------------ what is learned
+    def draw(self, step: int, rng: torch.Generator) -> Batch:
+        """The batch of a step."""
+        return self.draws(rng)
+
+    def velocity(self, batch: Batch) -> Tensor:
+        """The network's velocity (B K C) of a batch."""
+        share = batch.level[..., None]
+        noisy = (1 - share) * batch.video + share * batch.noise
+        return self.module.tokens(noisy, batch.level, self.text.encode(batch.told), batch.rope).transpose(1, 2)
+
+    def loss(self, step: int, rng: torch.Generator) -> Loss:
+        """Square of the velocity error over tokens that are to be made, with more weight on the sprite."""
+        batch = self.draw(step, rng)
+        error = (self.velocity(batch) - (batch.noise - batch.video)).pow(2).mean(-1)
+        weight = (1 + self.config.sprite * batch.sprite) * ~batch.known
+        return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
+
+    def dataset(self) -> dict[str, Any]:
+        """See `HasData`; one source for all sizes, so that it can be told which facts were seen."""
+        return {**asdict(self.clips.source), "clips": len(self.clips)}
+
+    def describe(self, step: int, rng: torch.Generator) -> str:
+        """See `DescribesBatch`."""
+        batch = self.draw(step, rng)
+        clips = (f"{pair.name} {words!r}" for pair, words in zip(batch.pairs, batch.told))
+        return f"{batch.video.shape[1]} tokens each; {'; '.join(clips)}"
+
+    # ------------------------------------------------------------ what comes of it
+    def check(self, step: int, out: Path) -> dict[str, float]:
+        """Share of a few prompts that is obeyed; a contact sheet goes to out."""
+        if not self.config.judged:
+            return {}
+        return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
+
+    def finish(self, out: Path) -> None:
+        """Write the folder `model`, which `--model` accepts."""
+        clips = {**asdict(self.clips.source), "count": len(self.clips)}
+        export(out, self.codec_folder, self.text_folder, out / "model", self.card, clips)
+
+    def model(self) -> Model:
+        """The network as it is now, as a model."""
+        card, codec = self.card, self.codec
+        decode = card.more.get("decode", {})
+        codec.timestep = decode.get("timestep", codec.timestep)
+        return Model(
+            name=f"{card.name} in training", family="ltx", limits=Limits(view=card.more["view"]), codec=codec,
+            text=self.text, fps=FPS, session=lambda: LTXSession(self.module), size=(SIDE, SIDE),
+            guidance=card.guidance, plan=card.plan, options=card.all_options(), sampling=card.sampling(),
+            tokens=(SIDE // codec.scale) ** 2, decode_noise=decode.get("noise", 0.0),
+            blocks=self.module.config.num_layers,
+        )  # fmt: skip
+
+
+def _beside(start: Origin | None, name: str) -> Path:
+    """The folder of a part of the model that the network came from."""
+    if start is None or start.folder is None:
+        raise ValueError(f"init has no {name} beside it: give `codec` and `text`, folders that have them")
+    return start.folder / name
+
+
+def _ours(start: Origin) -> bool:
+    """Whether the config of a model says everything: those that are released leave some of it to the codec."""
+    return start.folder is None or (start.folder / "longtake.json").exists()
+
+
+def _nothing(line: str) -> None:
+    pass

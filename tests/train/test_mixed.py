@@ -1,0 +1,176 @@
+"""Clips of several durations and sizes in one batch: the same tokens, at the same places, as in the whole clips."""
+
+import json
+import random
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from longtake.api import generate
+from longtake.models import load, ltx, ltx_codec, ltx_codec_config, weights
+from longtake.train.loop import Settings, train
+from longtake.train.mixed import Drawing, Given, fill_clips
+from longtake.train.recipes.mixed import Mixed
+from longtake.world import parse, render
+from tests.checkpoints import random_text
+
+MIXED = dict(seconds=(1.0, 1.5), sizes=((32, 32), (24, 40)), clips=3, drawing={"tokens": 600}, judged=0)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A codec and a text encoder that know nothing."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    config = ltx_codec_config.tiny()
+    codec = ltx_codec.LTXCodec(config)
+    codec.latents_std.fill_(0.5)
+    weights.save(codec, config, folder / "codec", kind="AutoencoderKLLTXVideo")
+    random_text(folder, 10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(parts, tmp_path_factory):
+    network = asdict(ltx.tiny(num_layers=1, caption_channels=10))
+    found = {**MIXED, "text": str(parts), "codec": str(parts / "codec"), "network": network}
+    run = tmp_path_factory.mktemp("run")
+    Mixed(found, run)
+    return {**found, "data": str(run / "latents")}
+
+
+@pytest.fixture
+def recipe(table, tmp_path):
+    torch.manual_seed(0)
+    made = Mixed({**table, "drawing": {"tokens": 900}}, tmp_path)
+    torch.nn.init.normal_(made.module.proj_out.weight)
+    return made
+
+
+def batches(recipe, count):
+    return [recipe.draw(0, torch.Generator().manual_seed(seed)) for seed in range(count)]
+
+
+def test_a_batch_has_clips_of_several_kinds_and_equally_many_tokens(recipe):
+    found = batches(recipe, 20)
+    assert len({batch.video.shape[1] for batch in found}) > 5
+    for batch in found:
+        count, kept = batch.video.shape[:2]
+        assert count == max(1, 900 // kept)
+        counts = [pair.tokens for pair in batch.pairs]
+        assert kept <= min(counts) and min(counts) >= 0.8 * max(counts) and kept >= 0.8 * max(counts)
+        for tensor in (batch.level, batch.sprite, batch.known, batch.rope):
+            assert tensor.shape[:2] == (count, kept)
+    assert any(len(set(batch.pairs)) > 1 for batch in found)
+    seen = {pair for batch in found for pair in batch.pairs}
+    assert seen == set(recipe.pairs) and len(seen) == 4
+
+
+def test_the_network_sees_what_it_sees_of_each_clip_alone(recipe):
+    """Tokens of a batch are those of whole clips with some left out: same values, same places, same velocity."""
+    batch = next(b for b in batches(recipe, 20) if len(set(b.pairs)) > 1)
+    with torch.no_grad():
+        together = recipe.velocity(batch)
+        for row, (pair, keep) in enumerate(zip(batch.pairs, batch.kept)):
+            latents = torch.zeros(1, pair.tokens, 4)
+            video, noise, level = latents.clone(), latents.clone(), torch.zeros(1, pair.tokens)
+            video[0, keep], noise[0, keep], level[0, keep] = batch.video[row], batch.noise[row], batch.level[row]
+            grids = (part.transpose(1, 2).unflatten(2, pair.shape) for part in (video, noise))
+            at = level.unflatten(1, pair.shape)
+            x = torch.lerp(*grids, at[:, None])
+            alone = recipe.module(x, at, recipe.text.encode([batch.told[row]]), keep=keep[None])
+            assert torch.allclose(alone[0].T, together[row], atol=1e-5)
+
+
+def test_a_short_clip_is_the_beginning_of_a_long_one(recipe):
+    """Clips are encoded once, at the longest duration."""
+    for pair in recipe.pairs:
+        tokens, _ = recipe.clips.clip(pair, 1)
+        clip = recipe.clips.source.clip(recipe.clips.first[pair.height, pair.width] + 1)
+        frames = render(clip, 0, pair.frames, (pair.height, pair.width)).frames
+        want = recipe.codec.encode((frames * 2 - 1).transpose(0, 1)[None])[0].flatten(1).T
+        assert torch.allclose(tokens, want, atol=2e-2)  # kept in half precision
+        words = recipe.clips.told(pair, 1, random.Random(0))
+        assert parse(words)["colour"] == clip.scenes[0].facts.colour
+
+
+# ---------------------------------------------------------------- what is given
+def test_what_is_given_is_clean_and_not_in_the_loss(table, tmp_path):
+    recipe = Mixed({**table, "given": {"first": 0.5, "several": 0.5, "counts": [2]}}, tmp_path)
+    torch.nn.init.normal_(recipe.module.proj_out.weight)
+    batch = recipe.draw(0, torch.Generator().manual_seed(1))
+    assert batch.known.any(1).all() and not batch.known.all()
+    assert (batch.level[batch.known] == 0).all() and (batch.level[~batch.known] > 0).any()
+    other = torch.where(batch.known[..., None], 9.0, batch.noise)
+    losses = []
+    for noise in (batch.noise, other):
+        recipe.draws = lambda rng, noise=noise: replace(batch, noise=noise)
+        loss = recipe.loss(0, torch.Generator())
+        losses.append(loss.total / loss.weight)
+    assert torch.equal(*losses)
+
+
+def test_beginnings_are_given_as_often_as_asked():
+    given, chance = Given(first=0.3, several=0.4, counts=(2, 4), end=0.25), random.Random(0)
+    found = [given.known(16, chance) for _ in range(4000)]
+    kinds = [(int(known.sum()), bool(known[0])) for known in found]
+    share = lambda *wanted: sum(kind in wanted for kind in kinds) / len(kinds)
+    assert share((0, False)) == pytest.approx(0.3, abs=0.03)
+    assert share((1, True)) == pytest.approx(0.3, abs=0.03)
+    assert share((2, True), (4, True)) == pytest.approx(0.3, abs=0.03)
+    assert share((2, False), (4, False)) == pytest.approx(0.1, abs=0.03)
+    assert not given.known(2, random.Random(1)).all()
+
+
+# ---------------------------------------------------------------- from the run to a model
+def test_a_finished_run_makes_a_relay_of_any_size(table, tmp_path):
+    table = {**table, "card": {"options": {"window": 25, "overlap": 1}, "steps": 1}}
+    recipe = Mixed(table, tmp_path)
+    train(recipe, Settings(steps=1, warmup=0, save=0), tmp_path, lambda line: None, {"mixed": table})
+    model = load(tmp_path / "model")
+    assert model.family == "ltx" and model.plan == "relay" and model.limits.view == 6 and model.decode_noise == 0.05
+    frames = list(generate(model, "a red circle", seconds=60 / 24, guidance=1.0, size=(24, 40)))
+    assert sum(len(part) for part in frames) == 60 and frames[0].shape[1:] == (24, 40, 3)
+    about = json.loads((tmp_path / "model" / "longtake.json").read_text())
+    assert about["clips"] == {**asdict(recipe.clips.source), "count": 6}
+    onward = {**table, "init": str(tmp_path / "model"), "network": {}, "codec": "", "text": ""}
+    assert Mixed(onward, tmp_path / "on").module.config == recipe.module.config
+    released = {**table, "network": {k: v for k, v in table["network"].items() if k != "causal_temporal_positioning"}}
+    assert Mixed(released, tmp_path / "new").module.config.causal_temporal_positioning
+
+
+def test_a_folder_keeps_its_clips(recipe, table):
+    root, found = recipe.config.data, recipe.pairs
+    calls = []
+    fill_clips(type(recipe.codec_folder)(root), found, 3, 0, calls.append, report=calls.append)
+    assert not calls
+    with pytest.raises(ValueError, match="holds other clips"):
+        fill_clips(type(recipe.codec_folder)(root), found, 3, 7, calls.append, report=calls.append)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"codec": ""}, "give `codec`, the folder of an LTX codec"),
+        ({"text": ""}, "give `text`"),
+        ({"sizes": ()}, "at least one duration"),
+        ({"sizes": ((30, 32),)}, "whole tokens of 8 pixels"),
+        ({"drawing": {"most": 1.0}}, "cannot be dropped"),
+        ({"drawing": {"levels": "none"}}, '"mended" or "published"'),
+        ({"given": {"first": 0.7, "several": 0.7}}, "must lie between 0 and 1"),
+        ({"given": {"counts": []}}, "at least one"),
+        ({"network": asdict(ltx.tiny(in_channels=8, caption_channels=10))}, "set in_channels = 4"),
+        ({"network": asdict(ltx.tiny(caption_channels=11))}, "set caption_channels = 10"),
+        ({"data": "nowhere"}, "encode clips first"),
+    ],
+)
+def test_what_cannot_be_followed_is_said(table, tmp_path, changes, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        Mixed({**table, **changes}, tmp_path)
+
+
+def test_levels_are_drawn_as_asked():
+    rng = torch.Generator().manual_seed(0)
+    mended, published = (Drawing(levels=kind).level(rng, 4000, 12_000) for kind in ("mended", "published"))
+    assert float((mended < 0.3).float().mean()) > 0.02 > float((published < 0.3).float().mean())
