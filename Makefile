@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/longtake generate --script examples/three-scenes.toml --output out/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
