@@ -39,7 +39,7 @@ class Listening(ClockSession):
 @pytest.mark.parametrize(("name", "options"), PLANS)
 def test_every_latent_is_told_the_rows_of_its_frames(name, options):
     model = clock(4, view=9, context="beside" if name == "crossclip" else "in place")
-    model = replace(model, session=lambda: Listening(4))
+    model = replace(model, session=lambda: Listening(4), track=2)
     run = Rollout(model, Script.of("a", 24, LENGTH / 24), plan(name, steps=4, **options), track=TRACK)
     assert sum(e.video.shape[2] for e in run.run() if isinstance(e, Frames)) == LENGTH
 
@@ -90,3 +90,6 @@ def test_what_is_no_track_is_refused():
             Track(values)
     with pytest.raises(PlanError, match="hold or silence"):
         replace(TRACK, after="loop")
+    for model, takes in ((clock(4), "takes none"), (replace(clock(4), track=1), "takes one of 1 numbers")):
+        with pytest.raises(PlanError, match=f"2 numbers for a frame, and clock {takes}"):
+            Rollout(model, Script.of("a", 24, 1.0), plan("relay"), track=TRACK)

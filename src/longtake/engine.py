@@ -161,6 +161,9 @@ class Rollout:
         self.model, self.plan = model, plan
         self.fps = model.fps if fps is None else fps
         _check_loras(model, script)
+        if track is not None and track.values.shape[1] != model.track:
+            takes = f"takes one of {model.track} numbers" if model.track else "takes none"
+            raise PlanError(f"the track has {track.values.shape[1]} numbers for a frame, and {model.name} {takes}")
         self.guidance, self.track = guidance_of(model, guidance), track
         self.negative = model.negative if negative is None else negative
         own = model.noise(seeds) if model.noise else Keyed(tuple(seeds))

@@ -155,6 +155,7 @@ class Model:
     under which `load` finds it again, where the path alone does not say it.
     noise: makes the published noise of a video of these seeds, where there is one (None: keyed noise).
     adapter: takes the LoRAs that scenes ask for (None: the model takes none).
+    track: numbers of a track that it is told of every output frame (0: it takes none).
     turns: its parts take turns on a device, so that no two of them are at work at once.
     guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
@@ -188,6 +189,7 @@ class Model:
     noise: Callable[[Sequence[int]], Noise] | None = None
     adapter: Adapter | None = None
     guide: Guidance | None = None
+    track: int = 0
     turns: bool = False
     blocks: int = 0
     tone: float = 0.0

@@ -46,7 +46,8 @@ class WanConfig:
     """Shape of a network; the names are those of diffusers' config.json.
 
     causal, block, view: a frame attends to its own block of `block` latent frames and those before, and a call
-    sees at most `view` frames. rope_max_seq_len is read and unused: positions have no end here.
+    sees at most `view` frames. rope_max_seq_len is read and unused: positions have no end here. track_dim: numbers of a
+    track that the network is told of every latent frame, if it is told of one.
     """
 
     patch_size: tuple[int, int, int] = (1, 2, 2)
@@ -64,6 +65,7 @@ class WanConfig:
     image_dim: int | None = None
     added_kv_proj_dim: int | None = None
     inject_sample_info: bool = False
+    track_dim: int | None = None
     rope_max_seq_len: int = 1024
     causal: bool = False
     block: int = 1
@@ -162,7 +164,7 @@ class WanTransformer(nn.Module):
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
         spans: Sequence[Span] | None = None, out: Columns | None = None, keep: Keep | None = None,
-        added: list[Tensor] | None = None,
+        added: list[Tensor] | None = None, track: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Velocity (B C F H W).
 
@@ -173,9 +175,10 @@ class WanTransformer(nn.Module):
         fps: of the output, one number or (B,); only some networks care. spans: in frames, who attends to whom where
         `blocks` cannot say it. out: the columns whose velocity is wanted, if not all; the answer holds these alone.
         keep: takes keys and values of some columns. added: gets what the layers add to the tokens (B, F, S, D).
+        track: (F, track_dim) or (B, F, track_dim), what drives each frame; None for nothing.
         """
         head_BFD, time_BF6D = self._time(level, fps)
-        x_BFSD = self._tokens(x_BCFHW)
+        first_BFSD = x_BFSD = self._tokens(x_BCFHW, track)
         call, last = self._calls(x_BCFHW, text, positions, scene, blocks, memory, spans, out)
         for index, block in enumerate(self.blocks):
             told = call if index < len(self.blocks) - 1 else last
@@ -186,15 +189,18 @@ class WanTransformer(nn.Module):
             else:
                 x_BFSD = block(x_BFSD, time_BF6D, index, told, keep)
         if out is not None:
-            x_BCFHW, head_BFD = x_BCFHW[:, :, out], chosen(head_BFD, out)
+            x_BCFHW, head_BFD, first_BFSD = x_BCFHW[:, :, out], chosen(head_BFD, out), first_BFSD[:, out]
         if added is not None:
-            added.append(x_BFSD - self._tokens(x_BCFHW))
+            added.append(x_BFSD - first_BFSD)
         return self._pixels(x_BFSD, head_BFD, x_BCFHW.shape)
 
-    def short(self, x_BCFHW: Tensor, level: Tensor, added_BFSD: Tensor, fps: float | Tensor | None = None) -> Tensor:
+    def short(
+        self, x_BCFHW: Tensor, level: Tensor, added_BFSD: Tensor, fps: float | Tensor | None = None,
+        track: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Velocity (B C F H W) if the layers added this, without running them; the rest as in `forward`."""
         head_BFD, _ = self._time(level, fps)
-        return self._pixels(self._tokens(x_BCFHW) + added_BFSD, head_BFD, x_BCFHW.shape)
+        return self._pixels(self._tokens(x_BCFHW, track) + added_BFSD, head_BFD, x_BCFHW.shape)
 
     def embedded(self, level: Tensor, fps: float | Tensor | None, projected: bool) -> Tensor:
         """The embedding of levels (F,), one row for each: as the layers take it (`projected`), else as the head does."""
@@ -205,11 +211,11 @@ class WanTransformer(nn.Module):
         self, x_BCFHW: Tensor, level: Tensor, text: Tensor | TextMemory | Sequence[TextMemory],
         positions: Sequence[float] | Tensor | None = None, *, scene: Sequence[int] | None = None,
         blocks: Sequence[int] | None = None, memory: Placed | None = None, fps: float | Tensor | None = None,
-        at: Columns = slice(None),
+        at: Columns = slice(None), track: Tensor | None = None,
     ) -> FrameMemory:  # fmt: skip
         """Keys and values of the columns `at`; the rest as in `forward`. The last layer goes no further than them."""
         _, time_BF6D = self._time(level, fps)
-        x_BFSD = self._tokens(x_BCFHW)
+        x_BFSD = self._tokens(x_BCFHW, track)
         call, _ = self._calls(x_BCFHW, text, positions, scene, blocks, memory, None, None)
         keep = Keep(at)
         for index, block in enumerate(self._layers):
@@ -247,14 +253,15 @@ class WanTransformer(nn.Module):
             time_BF6D = time_BF6D + code.unflatten(-1, (6, -1))[:, None]
         return head_BFD, time_BF6D
 
-    def _tokens(self, x_BCFHW: Tensor) -> Tensor:
-        """Patches to tokens (B, F, S, D)."""
+    def _tokens(self, x_BCFHW: Tensor, track: Tensor | None = None) -> Tensor:
+        """Patches to tokens (B, F, S, D), with what is told of a track in them."""
         weight = self.patch_embedding.weight
         _, p, q = self.config.patch_size
-        self._grid(*x_BCFHW.shape[3:])
+        grid = self._grid(*x_BCFHW.shape[3:])
         patches = x_BCFHW.to(weight.dtype).unflatten(4, (-1, q)).unflatten(3, (-1, p))  # B C F h p w q
         patches_BFSC = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
-        return nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
+        x_BFSD = nnf.linear(patches_BFSC, weight.flatten(1), self.patch_embedding.bias).to(weight.dtype)
+        return x_BFSD if track is None else x_BFSD + self.condition_embedder.track(track, grid)
 
     def _calls(self, x_BCFHW, text, positions, scene, blocks, memory, spans, out) -> tuple[Call, Call]:
         """What all layers are told, and what the last one is told, after which only the columns `out` go on."""

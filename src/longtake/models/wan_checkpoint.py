@@ -83,6 +83,7 @@ def open_folder(
         tokens=_tokens(defaults["size"], codec_config, config),
         unit=(codec_config.scale * config.patch_size[1], codec_config.scale * config.patch_size[2]),
         device=device,
+        track=(config.track_dim or 0) // codec_config.stride,
         turns=offload != "none",
         **defaults,
     )

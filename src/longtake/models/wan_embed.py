@@ -1,4 +1,4 @@
-"""What a Wan network is told besides the video, embedded: noise levels, text, and CLIP tokens of an image."""
+"""What a Wan network is told besides the video, embedded: noise levels, text, CLIP tokens of an image, and a track."""
 
 from __future__ import annotations
 
@@ -54,8 +54,29 @@ class ImageEmbedder(nn.Module):
         return self.norm2(self.ff(self.norm1(image)))
 
 
+class TrackEmbedder(nn.Module):
+    """Numbers that drive a latent frame, and the place of a token on the screen, to what is added to the token.
+
+    The place lets a token know whether something told by coordinates is where it stands. It begins by adding nothing.
+    """
+
+    def __init__(self, track_dim: int, dim: int):
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(track_dim + 2, dim), nn.Linear(dim, dim)
+        nn.init.zeros_(self.linear_2.weight)
+        nn.init.zeros_(self.linear_2.bias)
+
+    def forward(self, track: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(F, K) or (B, F, K), tokens in (rows, columns) -> (1 or B, F, S, D)."""
+        sides = [(2 * torch.arange(side, device=track.device) + 1) / side - 1 for side in grid]
+        place_S2 = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).flatten(0, 1).to(track)
+        track_BFSK = track.reshape(-1, *track.shape[-2:])[:, :, None].expand(-1, -1, len(place_S2), -1)
+        told = torch.cat([track_BFSK, place_S2.expand(*track_BFSK.shape[:3], 2)], 3)
+        return self.linear_2(nnf.silu(self.linear_1(told)))
+
+
 class Conditions(nn.Module):
-    """Embeddings of noise level, text and image."""
+    """Embeddings of noise level, text, image and track."""
 
     def __init__(self, config: WanConfig):
         super().__init__()
@@ -65,6 +86,14 @@ class Conditions(nn.Module):
         self.text_embedder = Mlp(config.text_dim, config.dim)
         if config.image_dim is not None:
             self.image_embedder = ImageEmbedder(config.image_dim, config.dim)
+        if config.track_dim is not None:
+            self.track_embedder = TrackEmbedder(config.track_dim, config.dim)
+
+    def track(self, track: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What is added to tokens; see `TrackEmbedder`. ValueError for a network that is told of no track."""
+        if not hasattr(self, "track_embedder"):
+            raise ValueError("this network is told of no track: set track_dim in its config and train it")
+        return self.track_embedder(track.to(self.time_proj.weight.dtype), grid)
 
     def time(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Levels (...) -> (..., D) for the head and (..., 6, D) for the blocks, in float32 or better."""

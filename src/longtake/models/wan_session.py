@@ -119,7 +119,12 @@ class WanSession:
             blocks=pick(self.window.block) if self.net.config.causal else None,
             memory=self.placed,
             fps=self.cond.fps,
+            track=self._driven(at),
         )
+
+    def _driven(self, at: Columns) -> Tensor | None:
+        """What drives the frames in these columns (F, stride * D)."""
+        return None if self.cond.track is None else self.cond.track[at].flatten(1)
 
     def _velocity(self, x: Tensor, level: Tensor, live: list[int], moves: list[int], fresh: list[int]) -> Tensor:
         """Velocity of the columns `moves` in a call of the columns `live`; `fresh` are remembered."""
@@ -129,7 +134,8 @@ class WanSession:
             embedding = self.net.embedded(level[..., moves], fps, cache.rule.projected)
             known = cache.recall(self.row, moves, embedding)
             if known is not None:
-                return self.net.short(x[:, :, columns(moves)], level[..., moves], known, fps)
+                track = self._driven(columns(moves))
+                return self.net.short(x[:, :, columns(moves)], level[..., moves], known, fps, track)
         keep = Keep(columns(live.index(i) for i in fresh)) if fresh else None
         out = None if live == moves else columns(live.index(i) for i in moves)
         added: list[Tensor] | None = None if cache is None else []

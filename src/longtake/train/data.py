@@ -23,6 +23,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from longtake.train.loop import write_json
 from longtake.world import Clip, make_clip, render
+from longtake.world.driven import DRIVES
 
 SHARD = 64
 SHARDS = "?????.safetensors"
@@ -31,15 +32,27 @@ Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalis
 
 @dataclass(frozen=True)
 class Source:
-    """Which clips: `frames` long, from `seed` on, with a switch in a share of them. frames is 1 + 4 k."""
+    """Which clips: `frames` long, from `seed` on, with a switch in a share of them. frames is 1 + 4 k.
+
+    drive: what moves the sprite from outside, if anything (see `world.driven`).
+    """
 
     frames: int = 121
     switch: float = 0.3
     seed: int = 0
+    drive: str = ""
+
+    def __post_init__(self) -> None:
+        if self.drive and (self.drive not in DRIVES or self.switch):
+            raise ValueError(f"drive is {' or '.join(DRIVES)}, in clips without a switch (switch = 0.0)")
 
     def clip(self, number: int) -> Clip:
         """Clip `number`, always the same."""
-        return make_clip(random.Random(f"pocket {self.seed + number}"), self.frames, self.switch)
+        return make_clip(random.Random(f"pocket {self.seed + number}"), self.frames, self.switch, self.drive)
+
+    def facts(self) -> dict[str, Any]:
+        """Json-able. What drives nothing is left out, as before there were drives."""
+        return {name: value for name, value in asdict(self).items() if value or name != "drive"}
 
 
 def pool_sprite(sprite: Tensor, size: tuple[int, int], stride: int = 4) -> Tensor:
@@ -92,9 +105,9 @@ def _claim(folder: Path, source: Source) -> None:
     """Write cache.json, or refuse a folder that holds other clips."""
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / "cache.json"
-    if about.exists() and json.loads(about.read_text()) != asdict(source):
+    if about.exists() and json.loads(about.read_text()) != source.facts():
         raise ValueError(f"{folder} holds other clips ({about.read_text().strip()}); choose another folder")
-    write_json(about, asdict(source))
+    write_json(about, source.facts())
 
 
 def clips_folder(run: Path, config: Mapping[str, Any]) -> Path:

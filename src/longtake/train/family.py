@@ -32,7 +32,8 @@ class Part:
 class Family:
     """A family that can be trained. free: settings of the network that change no tensor.
 
-    patch: the weight whose input channels may grow ("": none may). view: latent frames that a config sees at once.
+    patch: the weight whose input channels may grow ("": none may). parts: settings that add a part to a network which has
+    none, and how its tensors begin. view: latent frames that a config sees at once.
     pipelines: what diffusers calls pipeline and network of every kind. stored, scheduler: likewise codec and scheduler.
     """
 
@@ -45,6 +46,7 @@ class Family:
     pipelines: Mapping[str, tuple[str, str]]
     stored: str
     scheduler: str
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 WAN = Family(
@@ -61,6 +63,7 @@ WAN = Family(
     },
     stored="AutoencoderKLWan",
     scheduler="UniPCMultistepScheduler",
+    parts={"track_dim": "condition_embedder.track_embedder."},
 )
 LTX = Family(
     "ltx",

@@ -24,7 +24,7 @@ class Sample:
     video, noise (B C F h w); level (B F); sprite (B F h w), its share of each latent pixel; told: captions.
     known (B F): frames that the network is not to make, but goes on from. before (B C F h w): clean versions of all
     frames, which stand before the noisy ones in the same call (teacher forcing of a block-causal network).
-    beside (B M F h w): channels beside x.
+    beside (B M F h w): channels beside x. track (B F K): what drives each frame.
     """
 
     video: Tensor
@@ -35,6 +35,7 @@ class Sample:
     known: Tensor | None = None
     before: Tensor | None = None
     beside: Tensor | None = None
+    track: Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -72,12 +73,13 @@ def velocity(net: WanTransformer, sample: Sample, encode: Encode, x: Tensor | No
     blocks = blocks_of(net, frames)
     if sample.before is None:
         spans: list[Span] | None = None if blocks is None else banded(blocks, net.config.view)
-        return net(seen, level, text, scene=scene, spans=spans)
+        return net(seen, level, text, scene=scene, spans=spans, track=sample.track)
     if blocks is None:
         raise ValueError("only a block-causal network is trained with clean frames before the noisy ones")
+    track = None if sample.track is None else torch.cat([sample.track, sample.track], 1)
     both, levels = torch.cat([sample.before, seen], 2), torch.cat([torch.zeros_like(level), level], 1)
     spans, places = teacher_spans(blocks, net.config.view), 2 * list(range(frames))
-    return net(both, levels, text, places, scene=2 * scene, spans=spans)[:, :, frames:]
+    return net(both, levels, text, places, scene=2 * scene, spans=spans, track=track)[:, :, frames:]
 
 
 def texts_and_scene(told: Sequence[Told], frames: int) -> tuple[list[list[str]], list[int]]:

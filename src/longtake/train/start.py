@@ -36,8 +36,9 @@ def network(
     """A network of a family to train, in float32, and where it came from (None: from nothing).
 
     init: see `origin`; `changes` then says only what differs: settings that change no tensor (`Family.free`), and, where
-    the family lets them grow, more in_channels, whose weights begin at zero, so that the network computes what it did.
-    ValueError names anything else that differs. report is told what was taken and what is new.
+    the family lets them grow, more in_channels and parts that were not there (`Family.parts`), which add nothing at first,
+    so that the network computes what it did. ValueError names anything else that differs. report is told what was taken
+    and what is new.
     """
     if not init:
         net = family.network.make(_configured(changes, family))
@@ -49,13 +50,23 @@ def network(
     tensors = {name: tensor.float() for name, tensor in start.tensors.items()}
     if grown:
         tensors[family.patch] = widened(tensors[family.patch], config.in_channels)
+    parts = _parts(start.config, config, family)
+    if parts:
+        fresh = family.network.make(config).state_dict().items()
+        tensors |= {name: tensor for name, tensor in fresh if name.startswith(tuple(parts.values()))}
     net = weights.assign(family.network.make, config, {name: tensor.clone() for name, tensor in tensors.items()})
     net.train().requires_grad_(True)
     free = [key for key in family.free if getattr(config, key) != getattr(start.config, key)]
     settings = [f"{key} is {getattr(config, key)}" for key in free]
     new = [f"{grown} of {config.in_channels} input channels are new and begin at zero"] if grown else []
-    report("; ".join([f"started from {init}: all {len(tensors)} tensors are taken", *new, *settings]))
+    new += [f"{key} {getattr(config, key)} is new and adds nothing at first" for key in parts]
+    report("; ".join([f"started from {init}: all {len(start.tensors)} tensors are taken", *new, *settings]))
     return net, start
+
+
+def _parts(before: Any, now: Any, family: Family) -> dict[str, str]:
+    """Settings that add a part which was not there, and how the names of its tensors begin."""
+    return {k: v for k, v in family.parts.items() if getattr(before, k) is None and getattr(now, k) is not None}
 
 
 def widened(weight: Tensor, channels: int) -> Tensor:
@@ -76,7 +87,7 @@ def _changed(start: Origin, changes: Mapping[str, Any], family: Family) -> Any:
     may = (*family.free, "in_channels") if family.patch else family.free
     for key, value in asdict(start.config).items():
         new = getattr(config, key)
-        if key not in may and new != value:
+        if key not in (*may, *_parts(start.config, config, family)) and new != value:
             raise ValueError(f"{start.name} has {key} {value}, not {new}: leave {key} out, or start without init")
     if config.in_channels < start.config.in_channels:
         raise ValueError(f"{start.name} takes {start.config.in_channels} channels: in_channels may only grow")

@@ -71,7 +71,7 @@ def fill_told(
     ValueError if the folder holds what is told of other clips.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = json.loads(json.dumps({**asdict(source), **asdict(givens), "tail": TAIL}))
+    about = json.loads(json.dumps({**source.facts(), **asdict(givens), "tail": TAIL}))
     if (folder / "told.json").exists() and json.loads((folder / "told.json").read_text()) != about:
         raise ValueError(f"{folder} holds what is told of other clips: remove it, or use another run folder")
     write_json(folder / "told.json", about)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from longtake.engine import Frames, Rollout
+from longtake.eval import driven
 from longtake.eval.judge import judge, score
 from longtake.eval.pocket import WINDOW, Prompt, unseen_prompts
 from longtake.eval.sheet import save_sheet
@@ -116,7 +117,8 @@ class Video:
             return [(0, "")]
         facts = [self.data.clips[number].facts_at(first_frame(start + f)) for f in range(frames)]
         changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
-        return [(f, caption(facts[f], chance)) for f in changes]
+        unsaid = bool(self.data.source.drive)  # what drives a sprite is told by a track, not in words
+        return [(f, caption(facts[f], chance, unsaid)) for f in changes]
 
     def velocity(self, sample: Sample, net: WanTransformer | None = None) -> Tensor:
         """The velocity (B C F h w) of a sample by the network in training, or by another one."""
@@ -137,12 +139,14 @@ class Video:
         """Share of a few prompts that is obeyed, {colour, shape, motion, scenery}; a contact sheet goes to out."""
         if self.codec_folder is None or not self.config.judged:
             return {}
+        if self.data.source.drive:
+            return driven.check(self.model(), self.data.source.drive, self.config.judged, out / f"sheet-{step:06d}.png")
         return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
 
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
         if self.codec_folder is not None:
-            clips = {**asdict(self.data.source), "count": len(self.data)}
+            clips = {**self.data.source.facts(), "count": len(self.data)}
             export(out, self.codec_folder, self.text_folder, out / "model", self.card, clips)
 
     def model(self) -> Model:
@@ -155,7 +159,7 @@ class Video:
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=FPS,
             session=lambda: WanSession(self.module, tell=Teller(codec) if kind == "i2v" else None), size=(SIDE, SIDE),
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
-            sampling=self.card.sampling(),
+            sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride,
         )  # fmt: skip
 
 
@@ -181,7 +185,7 @@ class VideoRecipe:
 
     def dataset(self) -> dict[str, Any]:
         """See `HasData`."""
-        return {**asdict(self.video.data.source), "clips": len(self.video.data)}
+        return {**self.video.data.source.facts(), "clips": len(self.video.data)}
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""

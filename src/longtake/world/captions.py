@@ -11,12 +11,12 @@ from longtake.world.words import WORDS, split
 UNSAID = {"motion": "still", "size": "normal"}  # what silence means
 
 
-def caption(facts: Facts, rng: random.Random) -> str:
-    """A sentence that states the facts; word choice, word order, article and punctuation vary."""
+def caption(facts: Facts, rng: random.Random, unsaid: bool = False) -> str:
+    """A sentence that states the facts; word choice, word order, article and punctuation vary. unsaid: but no motion."""
     colour, shape, motion, scenery, size = (
         rng.choice(WORDS[name][getattr(facts, name)]) for name in ("colour", "shape", "motion", "scenery", "size")
     )
-    if facts.motion == "still" and rng.random() < 0.15:
+    if unsaid or (facts.motion == "still" and rng.random() < 0.15):
         motion = ""
     thing = " ".join(filter(None, (size, colour, shape)))
     article = "an" if thing[0] in "aeiou" else "a"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from longtake.world import driven
 from longtake.world.facts import COLOURS, SCENERIES, SHAPES, SIZES, Facts, change_facts, sample_facts
 from longtake.world.motion import Array, Path, ease, entry_phase, move, wrap
 
@@ -42,12 +43,20 @@ class State:
 class Clip:
     """Scenes in order; the last one goes on for ever. The seed fixes where things start and where the camera stands.
 
-    reach: how far the screen reaches from its middle, across and down, in units.
+    reach: how far the screen reaches from its middle, across and down, in units. drive: what moves the sprite of an only
+    scene instead of its own motion (see `driven.DRIVES`).
     """
 
     scenes: tuple[Scene, ...]
     seed: int
     reach: tuple[float, float] = (1.0, 1.0)
+    drive: str = ""
+
+    def __post_init__(self) -> None:
+        if self.drive and self.drive not in driven.DRIVES:
+            raise ValueError(f"a sprite is driven by a {' or a '.join(driven.DRIVES)}, not by {self.drive!r}")
+        if self.drive and len(self.scenes) > 1:
+            raise ValueError("a driven clip has one scene: use switch = 0")
 
     @cached_property
     def _start(self) -> tuple[float, float, float, float]:
@@ -64,6 +73,10 @@ class Clip:
         """The state of the frames start..stop-1."""
         frames = np.arange(start, stop)
         return _join([self._scene_state(i, frames[self._inside(i, frames)]) for i in range(len(self.scenes))])
+
+    def track(self, start: int, stop: int) -> Array:
+        """What drives the frames start..stop-1, a row for each (T, D)."""
+        return driven.track(self.drive, self.seed, np.arange(start, stop) / FPS)
 
     def facts_at(self, frame: int) -> Facts:
         """The facts that hold at a frame."""
@@ -96,6 +109,8 @@ class Clip:
 
     def _path(self, facts: Facts, seconds: Array, entry: State | None) -> Path:
         """The path of a scene, which starts at home or where the scene before it left the sprite."""
+        if self.drive:
+            return driven.follow(self.drive, driven.track(self.drive, self.seed, seconds), self._start[:2])
         if entry is None:
             x, y, phase, _ = self._start
             return move(facts.motion, (x, y), phase, seconds)
@@ -140,10 +155,15 @@ def _join(states: list[State]) -> State:
     return State(**{name: np.concatenate([getattr(s, name) for s in states]) for name in State.__dataclass_fields__})
 
 
-def make_clip(rng: random.Random, frames: int, switch: float = 0.0) -> Clip:
-    """A clip at random; with probability `switch` its facts change once, at a latent's first frame (1 + 4 k)."""
+def make_clip(rng: random.Random, frames: int, switch: float = 0.0, drive: str = "") -> Clip:
+    """A clip at random; with probability `switch` its facts change once, at a latent's first frame (1 + 4 k).
+
+    A driven sprite has no motion of its own: its facts say that it is still.
+    """
     facts = sample_facts(rng)
+    if drive:
+        facts = replace(facts, motion="still")
     scenes = [Scene(facts)]
     if rng.random() < switch:
         scenes.append(Scene(change_facts(facts, rng), 1 + 4 * rng.randrange(4, max(5, (frames - 1) // 4 - 5))))
-    return Clip(tuple(scenes), rng.randrange(1 << 30))
+    return Clip(tuple(scenes), rng.randrange(1 << 30), drive=drive)

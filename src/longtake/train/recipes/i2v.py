@@ -2,20 +2,23 @@
 
 All frames share one noise level, and all are trained, known ones too. The new input channels of a network that starts
 from another one begin at zero, so that training begins with what it could do. There is no CLIP: the image is told beside
-x alone.
+x alone. Clips may be driven by a track (a voice, a path), of which the network is then told too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from longtake.geometry import frames_of_latents
 from longtake.models import wan_codec
+from longtake.track import Track
 from longtake.train.config import read_table
 from longtake.train.export import Card, card_of
 from longtake.train.ranks import ranks
@@ -23,6 +26,8 @@ from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
 from longtake.train.told import Givens, Tolds, fill_told
 from longtake.train.video import Video, VideoRecipe
+from longtake.world import Clip
+from longtake.world.driven import DRIVES
 
 CARD = Card(
     name="pocket-i2v", kind="i2v", plan="crossclip", options={"overlap": 1},
@@ -32,9 +37,11 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class I2vConfig(FlowConfig):
-    """given: how many frames are given, see `told.Givens`."""
+    """given: how many frames are given, see `told.Givens`. untracked: share of steps without the track, where a track
+    drives the clips (source.drive), so that guidance can move away from that."""
 
     given: Mapping[str, Any] = field(default_factory=dict)
+    untracked: float = 0.1
 
 
 def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
@@ -45,14 +52,36 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
     wanted = 2 * video.data.latents.shape[1] + givens.stride
     if video.module.config.in_channels != wanted:
         raise ValueError(f"a network that is told of frames beside x takes {wanted} channels: set in_channels")
+    _check_track(video, givens.stride)
     tolds = _tolds(video, out / "told", givens)
 
     def draw(step: int, rng: torch.Generator) -> Sample:
         frames = settings.length(step, rng)
         sample, numbers = beginnings(settings, video, frames, rng)
-        return replace(sample, beside=tolds.beside(numbers, frames))
+        sample = replace(sample, beside=tolds.beside(numbers, frames))
+        if not video.data.source.drive or float(torch.rand((), generator=rng)) < settings.untracked:
+            return sample
+        return replace(sample, track=tracks([video.data.clips[n] for n in numbers], frames, givens.stride))
 
     return VideoRecipe(video, draw, uniform=True)
+
+
+def tracks(clips: Sequence[Clip], frames: int, stride: int) -> Tensor:
+    """What drives the first `frames` latents of clips (B, F, stride * D)."""
+    values = [torch.from_numpy(clip.track(0, frames_of_latents(frames, stride))).float() for clip in clips]
+    return torch.stack([Track(rows).sliced(range(frames), 0, stride).flatten(1) for rows in values])
+
+
+def _check_track(video: Video, stride: int) -> None:
+    """ValueError unless the network is told what drives the clips."""
+    drive, told = video.data.source.drive, video.module.config.track_dim
+    wanted = stride * DRIVES[drive] if drive else None
+    if told != wanted:
+        raise ValueError(
+            f"clips driven by a {drive} need track_dim = {wanted} in the network"
+            if drive
+            else f"nothing drives these clips: leave track_dim = {told} out, or set drive in the source"
+        )
 
 
 def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
