@@ -19,10 +19,11 @@ from longtake.models.wan_codec import WanCodecConfig
 from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.script import Script
 from longtake.settings import Settings as Settled
-from longtake.train.data import Latents, Source, fill_cache
+from longtake.train.data import Latents, Source, fill_cache, first_frame
 from longtake.train.export import export
 from longtake.train.levels import Pattern
 from longtake.train.loop import Settings, train
+from longtake.train.lot import Lot
 from longtake.train.mixed import fill_clips
 from longtake.train.pairs import pairs
 from longtake.train.recipes import RECIPES, forcing
@@ -31,7 +32,6 @@ from longtake.train.recipes.text import TextRecipe
 from longtake.train.sample import velocity
 from longtake.train.shards import Loss
 from longtake.train.start import network
-from longtake.train.video import first_frame
 from longtake.world import parse
 
 SOURCE = Source(frames=41, switch=0.5, seed=3)
@@ -219,8 +219,8 @@ def test_a_caption_tells_the_first_new_frame(tables, tmp_path):
     sample, data = recipe.draw(29, torch.Generator().manual_seed(2)), recipe.video.data
     assert sample.video.shape == (6, 4, 9, 8, 8) and sample.level.shape == (6, 9) and all(map(all, sample.told))
     for number in range(40):
-        chance = random.Random(number)
-        video, _, [(first, words)] = recipe.draw.window(Pattern.HISTORY, 5, 9, chance)
+        lot, chance = Lot(9, range(8), data.steady, 9), random.Random(number)
+        video, _, [(first, words)] = recipe.draw.window(Pattern.HISTORY, 5, lot, chance)
         starts = [
             (n, s) for n in range(8) for s in range(3) if torch.equal(data.latents[n, :, s : s + 9].float(), video)
         ]

@@ -8,7 +8,7 @@ from longtake.models.base import Past
 from longtake.models.wan_image import Teller
 from longtake.plan import Window
 from longtake.train.data import Source
-from longtake.train.told import Givens, Tolds, fill_told, told_latents
+from longtake.train.told import Givens, Tolds, fill_told, load_told, told_latents
 from longtake.world import render
 
 SOURCE = Source(frames=97, switch=0.0, seed=5)
@@ -27,7 +27,7 @@ def frames_of(number, count):
 
 def test_it_equals_what_the_engine_tells(codec, tmp_path):
     fill_told(tmp_path, SOURCE, 6, GIVENS, codec.encode, report=lambda line: None)
-    tolds = Tolds(tmp_path, GIVENS)
+    tolds = Tolds(GIVENS, load_told(tmp_path))
     numbers = [0, 5]
     assert {GIVENS.of(n) for n in numbers} == {1, 5}
     beside = tolds.beside(numbers, LATENTS)

@@ -1,13 +1,12 @@
 """What a window is told, how long it is, and how many fit in a step."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from longtake.train.data import Source
-from longtake.train.video import Video, VideoConfig, first_frame
+from longtake.train.data import Latents, Source, first_frame
+from longtake.train.video import Video, VideoConfig
 from longtake.world import parse
 
 CLIPS = [Source(frames=121, switch=1.0).clip(n) for n in range(20)]
@@ -16,7 +15,8 @@ CLIPS = [Source(frames=121, switch=1.0).clip(n) for n in range(20)]
 def video(**settings):
     made = Video.__new__(Video)
     made.config = VideoConfig(text="x", data="x", **settings)
-    made.data = SimpleNamespace(clips=CLIPS, latents=torch.zeros(20, 4, 31, 1, 1))
+    made.data = Latents.__new__(Latents)
+    made.data.source, made.data.clips, made.data.latents = Source(), CLIPS, torch.zeros(20, 4, 31, 1, 1)
     return made
 
 
@@ -51,14 +51,22 @@ def test_lengths_follow_their_stages_and_are_drawn_evenly():
 
 def test_a_step_holds_as_many_videos_as_it_can_afford():
     made = video(frames=75)
-    assert made.draws(25) == 3 and made.draws(25, 50) == 1 and made.draws(30, 200) == 1
+    assert made.draws(25) == 3 and made.draws(50) == 1 and made.draws(200) == 1
+
+
+def test_windows_are_no_longer_than_clips():
+    rng = torch.Generator().manual_seed(0)
+    lot = video(lengths=((1.0, (31,)),)).lot(0, rng)
+    assert (lot.frames, lot.cost, list(lot.numbers)) == (31, 31, list(range(20)))
     with pytest.raises(ValueError, match="clips have 31 latents, but lengths ask for 32"):
-        made.draws(32)
+        video(lengths=((1.0, (32,)),)).lot(0, rng)
 
 
 def test_what_is_missing_is_said():
     for settings, words in [
         ({"text": "x"}, "there are no latents"),
+        ({"text": "x", "codec": "x", "folder": "x", "source": {"frames": 9}}, "come from one place"),
+        ({"text": "x", "codec": "x", "footage": {"fps": 9}}, "give `folder` too"),
         ({"data": "x"}, "there is no text encoder"),
         ({"text": "x", "data": "x", "lengths": ((0.5, (5,)), (1.0, (9,)))}, "say the steps"),
     ]:

@@ -12,6 +12,8 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from longtake.train.loop import write_json
-from longtake.world import Clip, make_clip, render
+from longtake.train.lot import Lot
+from longtake.train.sample import Told
+from longtake.world import Clip, Facts, caption, make_clip, render
 from longtake.world.driven import DRIVES
 
 SHARD = 64
@@ -148,7 +152,60 @@ class Latents:
     def __len__(self) -> int:
         return len(self.latents)
 
+    @property
+    def channels(self) -> int:
+        """See `Clips`."""
+        return self.latents.shape[1]
+
+    @property
+    def drive(self) -> str:
+        """See `Clips`."""
+        return self.source.drive
+
+    @cached_property
+    def steady(self) -> list[int]:
+        """Clips in which nothing is told to change."""
+        return [number for number, clip in enumerate(self.clips) if len(clip.scenes) == 1]
+
+    def lot(self, length: Callable[[torch.Generator], int], rng: torch.Generator) -> Lot:
+        """See `Clips`: any clips, at a length that is drawn."""
+        frames, longest = length(rng), self.longest(0)
+        if frames > longest:
+            raise ValueError(f"clips have {longest} latents, but lengths ask for {frames}")
+        return Lot(frames, range(len(self)), self.steady, frames)
+
+    def longest(self, number: int) -> int:
+        """See `Clips`; all are of one length."""
+        return self.latents.shape[2]
+
+    def change(self, number: int) -> int | None:
+        """See `Clips`."""
+        scenes = self.clips[number].scenes
+        return (scenes[1].first + 3) // 4 if len(scenes) > 1 else None
+
+    def caption(self, number: int, latent: int, chance: random.Random) -> str:
+        """See `Clips`."""
+        return self._said(self.clips[number].facts_at(first_frame(latent)), chance)
+
+    def told(self, number: int, start: int, frames: int, chance: random.Random) -> Told:
+        """See `Clips`: each caption tells the facts of the frames from its latent on."""
+        facts = [self.clips[number].facts_at(first_frame(start + f)) for f in range(frames)]
+        changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
+        return [(f, self._said(facts[f], chance)) for f in changes]
+
+    def _said(self, facts: Facts, chance: random.Random) -> str:
+        return caption(facts, chance, bool(self.drive))  # what drives a sprite is told by a track, not in words
+
+    def facts(self) -> dict[str, Any]:
+        """See `Clips`."""
+        return {**self.source.facts(), "clips": len(self)}
+
     def window(self, number: int, start: int, frames: int) -> tuple[Tensor, Tensor]:
         """Latents (C, F, h, w) and sprite (F, h, w) of `frames` latents from `start` on, in float32."""
         stop = start + frames
         return self.latents[number, :, start:stop].float(), self.sprite[number, start:stop].float()
+
+
+def first_frame(latent: int) -> int:
+    """The first output frame of a latent of a causal codec of stride 4."""
+    return max(0, 4 * latent - 3)

@@ -33,8 +33,9 @@ def claim_data(out: Path, recipe: Recipe) -> None:
     path, data = out / "data.json", json.loads(json.dumps(recipe.dataset()))
     if path.exists() and newest_checkpoint(out) is not None:
         found = changes(json.loads(path.read_text()), data)
+        more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         if found:
-            raise ConfigError(f"{out} was trained on other data: {'; '.join(found)}. {ELSEWHERE}")
+            raise ConfigError(f"{out} was trained on other data: {'; '.join(found[:MOST])}{more}. {ELSEWHERE}")
     if not ranks()[0]:
         write_json(path, data)
 
@@ -76,4 +77,5 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)  # written by another version
 
 
+MOST = 8  # changes that are told
 ELSEWHERE = "Go on with what it had, or choose another folder"

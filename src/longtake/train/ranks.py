@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import torch
@@ -32,6 +32,17 @@ def leave_ranks() -> None:
 def ranks() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def wait_for_all() -> None:
+    """Go on when every rank has come here."""
+    if ranks()[1] > 1:
+        dist.barrier()
+
+
+def reporting() -> Callable[[str], None]:
+    """Prints, on rank 0."""
+    return print if not ranks()[0] else lambda line: None
 
 
 def step_rng(seed: int, step: int, number: int = 0, of: int = 1) -> torch.Generator:

@@ -17,7 +17,7 @@ from longtake.train.shards import Loss, Shard
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # settings that may be others when a run goes on: in [loop], and in any recipe's table
 FREE = ("steps", "log", "save", "check", "keep", "best", "skips", "tensorboard", "checkpointing", "shard", "accumulate")
-FREE_IN_RECIPES = ("steps", "judged")
+FREE_IN_RECIPES = ("steps", "judged", "folder", "cache", "cache_gb")  # what is in a folder, data.json says
 
 
 @dataclass(frozen=True)

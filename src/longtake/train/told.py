@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from torch import Tensor
 from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.models.wan_image import followed_by_grey, known, masked
 from longtake.train.checkpoint import write_json
+from longtake.train.config import ConfigError
 from longtake.train.data import SHARD, SHARDS, Encode, Source, fill_shards
+from longtake.train.footage import Footage, Version
 from longtake.world import Clip, render
 
 TAIL = 13  # latents after the known ones that are encoded; those behind differ by less than 1e-3
@@ -51,9 +53,13 @@ class Givens:
 
 def told_latents(clip: Clip, frames: int, encode: Encode, stride: int = 4) -> Tensor:
     """Latents (C, k + TAIL, h, w) of the first `frames` frames of a clip, k latents, and grey ones after them."""
-    first = render(clip, 0, frames).frames.transpose(0, 1)[None] * 2 - 1
-    count = frames_of_latents(latents_of_frames(frames, stride) + TAIL, stride)
-    return encode(followed_by_grey(first, count))[0]
+    return encode(with_tail(render(clip, 0, frames).frames.transpose(0, 1)[None] * 2 - 1, stride))[0]
+
+
+def with_tail(first: Tensor, stride: int) -> Tensor:
+    """Given frames (1 3 T H W), and grey ones to TAIL latents behind them."""
+    count = frames_of_latents(latents_of_frames(first.shape[2], stride) + TAIL, stride)
+    return followed_by_grey(first, count)
 
 
 def stretched(latents: Tensor, count: int) -> Tensor:
@@ -84,19 +90,35 @@ def fill_told(
     fill_shards(folder, count, make, share, report, "beginnings")
 
 
-class Tolds:
+def load_told(folder: Path) -> Callable[[int], Tensor]:
     """What is told of every clip, in memory."""
+    shards = [load_file(shard)["told"] for shard in sorted(folder.glob(SHARDS))]
+    latents = {n * SHARD + i: each for n, shard in enumerate(shards) for i, each in enumerate(shard)}
+    return latents.__getitem__
 
-    def __init__(self, folder: Path, givens: Givens):
-        self.givens = givens
-        shards = [load_file(shard)["told"] for shard in sorted(folder.glob(SHARDS))]
-        self.latents: Mapping[int, Tensor] = {
-            n * SHARD + i: latents for n, shard in enumerate(shards) for i, latents in enumerate(shard)
-        }
+
+def told_of(footage: Footage, givens: Givens, share: tuple[int, int], report: Callable[[str], None]) -> Callable:
+    """What is told of every clip of a prepared folder: filled, as far as there is room, and read from its store."""
+    if short := [pair for pair, _ in footage.buckets if pair.frames < max(givens.counts)]:
+        raise ConfigError(f"{max(givens.counts)} frames are given, but there are clips of {short[0].frames}")
+    version = Version(
+        frames=lambda number: with_tail(footage.frames(number, givens.of(number)), givens.stride),
+        name=lambda number: f"told {givens.of(number)} {TAIL}",
+    )
+    footage.fill(share, report, version)
+    return lambda number: footage.latents(number, version)
+
+
+@dataclass(frozen=True)
+class Tolds:
+    """What is told of clips. latents: number -> latents (C, F, h, w) of its given frames, followed by grey ones."""
+
+    givens: Givens
+    latents: Callable[[int], Tensor]
 
     def __getitem__(self, number: int) -> tuple[int, Tensor]:
-        """Frames given of clip `number`, and their latents (C, F, h, w) followed by grey ones."""
-        return self.givens.of(number), self.latents[number].float()
+        """Frames given of clip `number`, and their latents."""
+        return self.givens.of(number), self.latents(number).float()
 
     def beside(self, numbers: Sequence[int], frames: int) -> Tensor:
         """What stands beside x for windows of `frames` latents at the start of these clips (B, stride + C, F, h, w)."""

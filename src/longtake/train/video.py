@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from tokenizers.models import WordLevel
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from longtake.data.captioner import evenly
 from longtake.engine import Frames, Rollout
 from longtake.eval import driven
 from longtake.eval.judge import judge, score
-from longtake.eval.pocket import WINDOW, Prompt, unseen_prompts
+from longtake.eval.pocket import WINDOW, unseen_prompts
 from longtake.eval.sheet import save_sheet
-from longtake.models import wan_codec
+from longtake.models import wan_codec, weights
 from longtake.models.base import Model
 from longtake.models.text import WordText
+from longtake.models.umt5 import UmT5Text, read_tokenizer
 from longtake.models.wan import WanTransformer
 from longtake.models.wan_checkpoint import CONTEXT
 from longtake.models.wan_image import Teller
@@ -32,11 +34,13 @@ from longtake.settings import Settings
 from longtake.train.config import read_table
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
-from longtake.train.ranks import ranks
+from longtake.train.footage import Footage, FootageConfig, Sees, made_by, open_footage
+from longtake.train.lot import Lot
+from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.sample import Sample, Told, velocity
 from longtake.train.shards import Loss
 from longtake.train.start import keep_shape, network
-from longtake.world import FPS, SIDE, caption
+from longtake.world import FPS, SIDE
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class VideoConfig:
     stage with several lengths draws one per step. steps: of the whole run, as in [loop]. drop: share of videos without
     a caption. sprite: extra weight of the sprite in the loss. shift: of the noise levels. judged: prompts of a check.
     card: what the finished model says of itself (see `export.Card`).
+
+    folder: one that `longtake data prepare` wrote, in place of data, clips and source; footage then says in place of
+    lengths how its shots become clips (see `footage.FootageConfig`), and `frames` counts latents of its first size.
     """
 
     text: str = ""
@@ -67,8 +74,14 @@ class VideoConfig:
     shift: float = 3.0
     judged: int = 12
     card: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    footage: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.folder and (self.data or self.source):
+            raise ValueError("clips come from one place: give `folder`, or `data`, or `source`")
+        if self.footage and not self.folder:
+            raise ValueError("footage says how shots of a prepared folder become clips: give `folder` too")
         if not (self.codec or self.data or self.init):
             raise ValueError("there are no latents: give the folder of a codec, or `data`, a folder of latents")
         if not (self.text or self.init):
@@ -87,38 +100,70 @@ class Video:
     """A network in training, with what it learns from. card: of the finished model."""
 
     def __init__(self, config: VideoConfig, out: Path, card: Card):
-        report = print if not ranks()[0] else lambda line: None
+        report = reporting()
         self.config, self.card = config, card
         self.module: WanTransformer
         self.module, start = network(config.network, config.init, report)
         inside = start.folder if start else None
         self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
         self.codec_folder = Path(config.codec) if config.codec else inside and part_folder(inside, "vae")
-        self.text = WordText.load(self.text_folder / "text_encoder", self.text_folder / "tokenizer", torch.float32)
-        folder = clips_folder(out, {"data": config.data})
-        if not config.data:
-            if self.codec_folder is None:
-                raise ValueError(f"init {config.init!r} has no codec beside it: give `codec`, or `data`, encoded clips")
-            encode_clips(folder, read_table(Source, config.source, "source"), config.clips, self.codec_folder)
-        self.data = Latents(folder)
-        self.steady = [n for n, clip in enumerate(self.data.clips) if len(clip.scenes) == 1]
+        self.text = text_of(self.text_folder)
+        self.data: Latents | Footage = self._footage(inside) if config.folder else self._pocket(out)
         if not ranks()[0]:
             keep_shape(out, self.module.config)
 
-    def draws(self, frames: int, cost: int | None = None) -> int:
-        """Videos in a step, if each takes `frames` latents (or costs as much as `cost`)."""
-        if frames > self.data.latents.shape[2]:
-            raise ValueError(f"clips have {self.data.latents.shape[2]} latents, but lengths ask for {frames}")
-        return max(1, self.config.frames // (cost or frames))
+    def _pocket(self, out: Path) -> Latents:
+        """Clips of the pocket world, encoded if they are not yet there."""
+        config, folder = self.config, clips_folder(out, {"data": self.config.data})
+        if not config.data:
+            source = read_table(Source, config.source, "source")
+            encode_clips(folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
+        return Latents(folder)
+
+    def _footage(self, model: Path | None) -> Footage:
+        """Clips of a prepared folder, encoded as far as there is room; ranks share the work. model: with longtake.json."""
+        config = read_table(FootageConfig, self.config.footage, "footage")
+        folder, net = self._codec_folder("another `init`"), self.module.config
+        codec = wan_codec.load(folder, torch.float32)
+        sees = Sees(
+            *made_by(model, config), view=net.view, step=codec.scale * net.patch_size[1], stride=codec.stride,
+            scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest(weights.files(folder)),
+        )  # fmt: skip
+        footage = open_footage(Path(self.config.folder), config, sees, codec.encode, reporting())
+        self._warn(footage)
+        footage.fill(ranks(), reporting())
+        wait_for_all()
+        return footage
+
+    def _warn(self, footage: Footage) -> None:
+        """Tell of captions that are missing, and of words that the text encoder does not know."""
+        told = {footage.caption(number) for number in range(len(footage))}
+        strange = sorted({word for text in told for word in self.text.unknown(text)})
+        if strange:
+            reporting()(
+                f"the text encoder does not know {len(strange)} words of the captions: {', '.join(strange[:8])}"
+            )
+        if "" in told:
+            reporting()("some clips have no caption, and count as videos without one")
+
+    def _codec_folder(self, otherwise: str) -> Path:
+        if self.codec_folder is None:
+            raise ValueError(f"init {self.config.init!r} has no codec beside it: give `codec`, or {otherwise}")
+        return self.codec_folder
+
+    def lot(self, step: int, rng: torch.Generator) -> Lot:
+        """What a step draws its windows from."""
+        return self.data.lot(lambda chance: self.config.length(step, chance), rng)
+
+    def draws(self, cost: int) -> int:
+        """Videos in a step, if each costs as much as so many latents."""
+        return max(1, self.config.frames // cost)
 
     def captions(self, number: int, start: int, frames: int, chance: random.Random) -> Told:
         """Captions of a window of a clip: each tells the facts of the frames from its latent on."""
         if chance.random() < self.config.drop:
             return [(0, "")]
-        facts = [self.data.clips[number].facts_at(first_frame(start + f)) for f in range(frames)]
-        changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
-        unsaid = bool(self.data.source.drive)  # what drives a sprite is told by a track, not in words
-        return [(f, caption(facts[f], chance, unsaid)) for f in changes]
+        return self.data.told(number, start, frames, chance)
 
     def velocity(self, sample: Sample, net: WanTransformer | None = None) -> Tensor:
         """The velocity (B C F h w) of a sample by the network in training, or by another one."""
@@ -139,25 +184,44 @@ class Video:
         """Share of a few prompts that is obeyed, {colour, shape, motion, scenery}; a contact sheet goes to out."""
         if self.codec_folder is None or not self.config.judged:
             return {}
-        if self.data.source.drive:
-            return driven.check(self.model(), self.data.source.drive, self.config.judged, out / f"sheet-{step:06d}.png")
+        if self.data.drive:
+            return driven.check(self.model(), self.data.drive, self.config.judged, out / f"sheet-{step:06d}.png")
+        if isinstance(self.data, Footage):
+            return self._shown(self.data, out / f"sheet-{step:06d}.png")
         return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
+
+    def _shown(self, footage: Footage, sheet: Path) -> dict[str, float]:
+        """A contact sheet of videos of a few captions of the data, if there are clips of the usual size. No scores."""
+        usual = [n for n, clip in enumerate(footage.clips) if (clip.pair.height, clip.pair.width) == footage.size]
+        model, rows = self.model(), []
+        for number in evenly(usual, self.config.judged):
+            text, frames = footage.caption(number), footage.clips[number].pair.frames
+            first = footage.frames(number, 1) if model.limits.context == "beside" else None
+            rows.append((text, small(sampled(model, text, number, frames, first))))
+        if rows:
+            save_sheet(sheet, rows, columns=6, scale=1)
+        return {}
 
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
         if self.codec_folder is not None:
-            clips = {**self.data.source.facts(), "count": len(self.data)}
-            export(out, self.codec_folder, self.text_folder, out / "model", self.card, clips)
+            facts, more = dict(self.data.facts()), {}
+            if isinstance(self.data, Footage):
+                facts, more = {"clips": 0}, {"fps": self.data.fps, "size": list(self.data.size)}
+            card, clips = replace(self.card, more={**more, **self.card.more}), {"count": facts.pop("clips"), **facts}
+            export(out, self.codec_folder, self.text_folder, out / "model", card, clips)
 
     def model(self) -> Model:
         """The network as it is now, as a model."""
         assert self.codec_folder is not None
         codec, config = wan_codec.load(self.codec_folder, torch.float32), self.module.config
-        kind = self.card.kind
+        kind, fps, size = self.card.kind, float(FPS), (SIDE, SIDE)
+        if isinstance(self.data, Footage):
+            fps, size = self.data.fps, self.data.size
         limits = Limits(config.view, config.block, kind == "df", CONTEXT[kind], causal=config.causal)
         return Model(
-            name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=FPS,
-            session=lambda: WanSession(self.module, tell=Teller(codec) if kind == "i2v" else None), size=(SIDE, SIDE),
+            name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=fps,
+            session=lambda: WanSession(self.module, tell=Teller(codec) if kind == "i2v" else None), size=size,
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
             sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride,
         )  # fmt: skip
@@ -185,7 +249,7 @@ class VideoRecipe:
 
     def dataset(self) -> dict[str, Any]:
         """See `HasData`."""
-        return {**self.video.data.source.facts(), "clips": len(self.video.data)}
+        return self.video.data.facts()
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""
@@ -205,35 +269,46 @@ class VideoRecipe:
 def obeyed(model: Model, count: int, sheet: Path) -> dict[str, float]:
     """Share of prompts that a model obeys, {colour, shape, motion, scenery}; a contact sheet is written."""
     prompts = unseen_prompts(count)
-    videos = [sampled(model, prompt) for prompt in prompts]
+    told = model.limits.context == "beside"
+    videos = [
+        sampled(model, p.text, p.seed, WINDOW, p.rendered(1).transpose(0, 1)[None] * 2 - 1 if told else None)
+        for p in prompts
+    ]
     save_sheet(sheet, [(prompt.text, video) for prompt, video in zip(prompts, videos)])
     shares = score([prompt.facts for prompt in prompts], [judge(video) for video in videos])
     return {name: share.value for name, share in shares.items()}
 
 
-def sampled(model: Model, prompt: Prompt) -> Tensor:
-    """The model's video of a prompt (T, 3, S, S) in [0, 1]; from the true first frame, if it makes video from images."""
-    settings = Settings.resolve(model, prompt.text, seconds=WINDOW / model.fps, seed=prompt.seed)
-    image = prompt.rendered(1).transpose(0, 1)[None] * 2 - 1 if model.limits.context == "beside" else None
+def sampled(model: Model, text: str, seed: int, frames: int, image: Tensor | None = None) -> Tensor:
+    """The model's video of a prompt (T, 3, H, W) in [0, 1], so many frames long; image (1 3 1 H W): its first frame."""
+    settings = Settings.resolve(model, text, seconds=frames / model.fps, seed=seed)
     rollout = Rollout(
         model, Script.from_facts(settings.script), settings.make_plan(), seeds=(settings.seed,), start=image,
         guidance=settings.guidance, fps=settings.fps,
     )  # fmt: skip
-    frames = torch.cat([event.frames[0] for event in rollout.run() if isinstance(event, Frames)])
-    return frames.permute(0, 3, 1, 2).float() / 255
+    made = torch.cat([event.frames[0] for event in rollout.run() if isinstance(event, Frames)])
+    return made.permute(0, 3, 1, 2).float() / 255
+
+
+def small(video: Tensor, side: int = 128) -> Tensor:
+    """A video (T, 3, H, W) for a contact sheet."""
+    share = min(1.0, side / min(video.shape[2:]))
+    return video if share == 1 else interpolate(video, scale_factor=share, mode="area")
+
+
+def text_of(folder: Path) -> WordText | UmT5Text:
+    """The text encoder in text_encoder/ and tokenizer/ of a folder: of whole words, or umT5."""
+    text = WordText.load(folder / "text_encoder", folder / "tokenizer", torch.float32)
+    if isinstance(text.tokenizer.model, WordLevel):
+        return text
+    return UmT5Text(text.encoder, read_tokenizer(folder / "tokenizer"))
 
 
 def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:
     """Fill a folder with latents; ranks divide the work and wait for each other."""
     net = wan_codec.load(codec, torch.float32)
     fill_cache(folder, source, count, net.encode, ranks())
-    if ranks()[1] > 1:
-        dist.barrier()
-
-
-def first_frame(latent: int) -> int:
-    """The first output frame of a latent of a causal codec of stride 4."""
-    return max(0, 4 * latent - 3)
+    wait_for_all()
 
 
 def _part(folder: Path | None, name: str, init: str) -> Path:

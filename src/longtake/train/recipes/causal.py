@@ -19,6 +19,7 @@ from longtake.train.config import read_table
 from longtake.train.export import Card, card_of
 from longtake.train.history import OwnHistory
 from longtake.train.levels import block_staircase, equal_levels, independent_levels
+from longtake.train.lot import Lot
 from longtake.train.sample import Sample, blocks_of
 from longtake.train.video import Video, VideoConfig, VideoRecipe
 
@@ -53,11 +54,11 @@ class Causal:
 
     def __call__(self, step: int, rng: torch.Generator) -> Sample:
         """The sample of a step."""
-        frames, draw = self.config.length(step, rng), float(torch.rand((), generator=rng))
+        lot, draw = self.video.lot(step, rng), float(torch.rand((), generator=rng))
         if draw < self.config.teacher:
-            return self.teacher(self.windows(frames, 2 * frames, rng), rng)
-        windows = self.windows(frames, frames, rng)
-        count, blocks = len(windows.video), blocks_of(self.net, frames) or []
+            return self.teacher(self.windows(lot, 2 * lot.cost, rng), rng)
+        windows = self.windows(lot, lot.cost, rng)
+        count, frames, blocks = len(windows.video), lot.frames, blocks_of(self.net, lot.frames) or []
         if draw < self.config.teacher + self.config.staircase:
             return replace(windows, level=block_staircase(rng, count, blocks[-1] + 1, self.config.shift)[:, blocks])
         return replace(windows, level=equal_levels(rng, count, frames, self.config.shift))
@@ -70,14 +71,14 @@ class Causal:
         before = self.own.version(self.video, replace(windows, known=known), rng)
         return replace(windows, level=level, before=before)
 
-    def windows(self, frames: int, cost: int, rng: torch.Generator) -> Sample:
-        """Windows of `frames` latents at random, as many as the step can afford; levels are still to come."""
+    def windows(self, lot: Lot, cost: int, rng: torch.Generator) -> Sample:
+        """Windows at random, as many as the step can afford; levels are still to come."""
         chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
-        data, videos, sprites, told = self.video.data, [], [], []
-        for _ in range(self.video.draws(frames, cost)):
-            number = chance.randrange(len(data))
+        data, frames, videos, sprites, told = self.video.data, lot.frames, [], [], []
+        for _ in range(self.video.draws(cost)):
+            number = chance.choice(lot.numbers)
             inside = chance.random() < self.config.inside
-            start = chance.randint(0, data.latents.shape[2] - frames) if inside else 0
+            start = chance.randint(0, data.longest(number) - frames) if inside else 0
             video, sprite = data.window(number, start, frames)
             videos.append(video)
             sprites.append(sprite)

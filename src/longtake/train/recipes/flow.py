@@ -14,6 +14,7 @@ from torch import Tensor
 from longtake.train.config import read_table
 from longtake.train.export import Card, card_of
 from longtake.train.levels import logit_normal, shifted_levels
+from longtake.train.lot import Lot
 from longtake.train.sample import Sample
 from longtake.train.video import Video, VideoConfig, VideoRecipe
 
@@ -38,10 +39,10 @@ class FlowConfig(VideoConfig):
         return level[:, None].expand(count, frames)
 
 
-def beginnings(config: FlowConfig, video: Video, frames: int, rng: torch.Generator) -> tuple[Sample, list[int]]:
-    """The first `frames` latents of clips that do not change in them, and the numbers of the clips."""
+def beginnings(config: FlowConfig, video: Video, lot: Lot, rng: torch.Generator) -> tuple[Sample, list[int]]:
+    """The first latents of clips that do not change in them, and the numbers of the clips."""
     chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
-    numbers = [chance.choice(video.steady) for _ in range(video.draws(frames))]
+    numbers, frames = [chance.choice(lot.steady) for _ in range(video.draws(lot.cost))], lot.frames
     clips, sprite = zip(*(video.data.window(n, 0, frames) for n in numbers))
     told = [video.captions(n, 0, frames, chance) for n in numbers]
     level, clean = config.draw_levels(rng, len(numbers), frames), torch.stack(clips)
@@ -54,6 +55,6 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
     video = Video(settings, out, card_of(CARD, settings.card, "flow.card"))
 
     def draw(step: int, rng: torch.Generator) -> Sample:
-        return beginnings(settings, video, settings.length(step, rng), rng)[0]
+        return beginnings(settings, video, video.lot(step, rng), rng)[0]
 
     return VideoRecipe(video, draw, uniform=True)

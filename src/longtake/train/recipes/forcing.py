@@ -20,9 +20,9 @@ from longtake.train.config import read_table
 from longtake.train.export import Card, card_of
 from longtake.train.history import OwnHistory
 from longtake.train.levels import Mixture, Pattern, draw_history, draw_levels
+from longtake.train.lot import Lot
 from longtake.train.sample import Sample, Told
-from longtake.train.video import Video, VideoConfig, VideoRecipe, first_frame
-from longtake.world import caption
+from longtake.train.video import Video, VideoConfig, VideoRecipe
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,36 @@ class Forcing:
 
     def __call__(self, step: int, rng: torch.Generator) -> Sample:
         """The sample of a step."""
-        sample = self.windows(self.config.length(step, rng), rng)
+        sample = self.windows(self.video.lot(step, rng), rng)
         return replace(sample, video=self.own.version(self.video, sample, rng))
 
-    def windows(self, frames: int, rng: torch.Generator) -> Sample:
-        """Windows of `frames` latents at random, with levels and captions."""
-        count = self.video.draws(frames)
+    def windows(self, lot: Lot, rng: torch.Generator) -> Sample:
+        """Windows at random, with levels and captions."""
+        count, frames = self.video.draws(lot.cost), lot.frames
         pattern = self.mixture.patterns(rng, count)
         history = draw_history(rng, count, frames)
         level = draw_levels(rng, pattern, history, frames, self.mixture.shift)
         chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
-        windows = [self.window(Pattern(int(p)), int(h), frames, chance) for p, h in zip(pattern, history)]
+        windows = [self.window(Pattern(int(p)), int(h), lot, chance) for p, h in zip(pattern, history)]
         video, sprite, told = zip(*windows)
         clean = torch.stack(video)
         noise = torch.randn(clean.shape, generator=rng)
         known = (pattern == Pattern.HISTORY)[:, None] & (torch.arange(frames) < history[:, None])
         return Sample(clean, noise, level, torch.stack(sprite), list(told), known)
 
-    def window(self, pattern: Pattern, history: int, frames: int, chance: random.Random) -> tuple[Tensor, Tensor, Told]:
+    def window(self, pattern: Pattern, history: int, lot: Lot, chance: random.Random) -> tuple[Tensor, Tensor, Told]:
         """One window and its caption: anywhere in a clip with history, in a steady clip without; equal levels begin
         with the clip."""
         data = self.video.data
-        number = chance.randrange(len(data)) if pattern == Pattern.HISTORY else chance.choice(self.video.steady)
-        clip, last = data.clips[number], data.latents.shape[2] - frames
+        number = chance.choice(lot.numbers if pattern == Pattern.HISTORY else lot.steady)
+        change, last = data.change(number), data.longest(number) - lot.frames
         start, first_new = (0 if pattern == Pattern.EQUAL else chance.randint(0, last)), 0
         if pattern == Pattern.HISTORY:
-            if len(clip.scenes) > 1 and chance.random() < 0.75:
-                start = min(max((clip.scenes[1].first + 3) // 4 - history, 0), last)
+            if change is not None and chance.random() < 0.75:
+                start = min(max(change - history, 0), last)
             first_new = start + history
-        facts = clip.facts_at(first_frame(first_new))
-        words = "" if chance.random() < self.config.drop else caption(facts, chance)
-        return *data.window(number, start, frames), [(0, words)]
+        words = "" if chance.random() < self.config.drop else data.caption(number, first_new, chance)
+        return *data.window(number, start, lot.frames), [(0, words)]
 
 
 def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:

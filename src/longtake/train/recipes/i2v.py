@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from longtake.geometry import frames_of_latents
 from longtake.models import wan_codec
 from longtake.track import Track
 from longtake.train.config import read_table
+from longtake.train.data import Latents
 from longtake.train.export import Card, card_of
-from longtake.train.ranks import ranks
+from longtake.train.footage import Footage
+from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
-from longtake.train.told import Givens, Tolds, fill_told
+from longtake.train.told import Givens, Tolds, fill_told, load_told, told_of
 from longtake.train.video import Video, VideoRecipe
 from longtake.world import Clip
 from longtake.world.driven import DRIVES
@@ -49,19 +50,20 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
     settings = read_table(I2vConfig, config, "i2v")
     video = Video(settings, out, card_of(CARD, settings.card, "i2v.card"))
     givens = read_table(Givens, settings.given, "i2v.given")
-    wanted = 2 * video.data.latents.shape[1] + givens.stride
+    wanted = 2 * video.data.channels + givens.stride
     if video.module.config.in_channels != wanted:
         raise ValueError(f"a network that is told of frames beside x takes {wanted} channels: set in_channels")
     _check_track(video, givens.stride)
     tolds = _tolds(video, out / "told", givens)
 
     def draw(step: int, rng: torch.Generator) -> Sample:
-        frames = settings.length(step, rng)
-        sample, numbers = beginnings(settings, video, frames, rng)
-        sample = replace(sample, beside=tolds.beside(numbers, frames))
-        if not video.data.source.drive or float(torch.rand((), generator=rng)) < settings.untracked:
+        lot = video.lot(step, rng)
+        sample, numbers = beginnings(settings, video, lot, rng)
+        sample = replace(sample, beside=tolds.beside(numbers, lot.frames))
+        if not video.data.drive or float(torch.rand((), generator=rng)) < settings.untracked:
             return sample
-        return replace(sample, track=tracks([video.data.clips[n] for n in numbers], frames, givens.stride))
+        assert isinstance(video.data, Latents)
+        return replace(sample, track=tracks([video.data.clips[n] for n in numbers], lot.frames, givens.stride))
 
     return VideoRecipe(video, draw, uniform=True)
 
@@ -74,7 +76,7 @@ def tracks(clips: Sequence[Clip], frames: int, stride: int) -> Tensor:
 
 def _check_track(video: Video, stride: int) -> None:
     """ValueError unless the network is told what drives the clips."""
-    drive, told = video.data.source.drive, video.module.config.track_dim
+    drive, told = video.data.drive, video.module.config.track_dim
     wanted = stride * DRIVES[drive] if drive else None
     if told != wanted:
         raise ValueError(
@@ -87,8 +89,11 @@ def _check_track(video: Video, stride: int) -> None:
 def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
     if video.codec_folder is None:
         raise ValueError("frames beside x are encoded for training: give the folder of a codec")
+    if isinstance(video.data, Footage):
+        latents = told_of(video.data, givens, ranks(), reporting())
+        wait_for_all()
+        return Tolds(givens, latents)
     codec = wan_codec.load(video.codec_folder, torch.float32)
     fill_told(folder, video.data.source, len(video.data), givens, codec.encode, ranks())
-    if ranks()[1] > 1:
-        dist.barrier()
-    return Tolds(folder, givens)
+    wait_for_all()
+    return Tolds(givens, load_told(folder))

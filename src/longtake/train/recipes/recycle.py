@@ -22,6 +22,7 @@ from longtake.models.wan_lora import SVI_TARGETS
 from longtake.noise import shifted
 from longtake.train.checkpoint import CheckpointError
 from longtake.train.config import ConfigError, read_table
+from longtake.train.footage import Footage
 from longtake.train.memory import Memory, Replace, Residual, shared
 from longtake.train.ranks import ranks
 from longtake.train.sample import Sample
@@ -282,6 +283,9 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
         inner = recipes[settings.recipe](settings.settings, out)
         if not hasattr(inner, "draw"):
             raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow or forcing")
+        data = getattr(inner.video, "data", None)
+        if isinstance(data, Footage) and len(data.buckets) > 1:
+            raise ConfigError("[recycle] keeps errors of one shape: give [footage] one of seconds and one of sizes")
         inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
         return RecycleRecipe(inner, settings, out)
 

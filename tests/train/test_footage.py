@@ -1,0 +1,180 @@
+"""Clips of a prepared folder: the right pixels, latents that are encoded once, buckets in proportion, and what changed."""
+
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import avg_pool3d
+
+from longtake.data.filters import Rules
+from longtake.data.prepare import Request, prepare
+from longtake.data.video import Video, VideoError
+from longtake.train.config import ConfigError, changes, read_table
+from longtake.train.footage import FootageConfig, Sees, Version, open_footage
+from tests.data.clips import moving, texture, write
+
+SEES = Sees(fps=16, size=(64, 64), view=5, step=16, stride=4, scale=8, channels=3, codec="c0dec")
+REQUEST = Request(Rules(seconds=0.5, side=64), "none")
+
+
+def encode(frames):
+    """Means over 4 frames (the first alone) and 8 x 8 pixels, as latents."""
+    assert frames.shape[:2] == (1, 3) and frames.shape[2] % 4 == 1 and frames.abs().max() <= 1
+    return avg_pool3d(torch.cat([frames[:, :, :1].repeat(1, 1, 3, 1, 1), frames], 2), (4, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Two wide videos of 40 and 20 frames, a tall one of 20 frames, and a slow one, prepared."""
+    root = tmp_path_factory.mktemp("footage")
+    write(root / "in" / "a.mp4", moving(1, 40, 96, 144))
+    write(root / "in" / "b.mp4", moving(2, 20, 96, 144))
+    write(root / "in" / "tall.mp4", moving(3, 20, 144, 96))
+    write(root / "in" / "slow.mp4", moving(4, 20, 96, 144), fps=8)
+    (root / "in" / "a.txt").write_text("blocks that move")
+    assert prepare(root / "in", root / "out", REQUEST).kept == 4
+    return root
+
+
+def footage(root, tmp_path, encode=encode, said=None, **settings):
+    settings = {"sizes": [[64, 96], [96, 64]], "cache": str(tmp_path / "cache"), **settings}
+    said = [] if said is None else said
+    return open_footage(root / "out", read_table(FootageConfig, settings, "footage"), SEES, encode, said.append)
+
+
+class Counting:
+    """Counts what it encodes."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, frames):
+        self.count += 1
+        return encode(frames)
+
+
+def test_clips_fall_into_buckets(prepared, tmp_path):
+    said = []
+    found = footage(prepared, tmp_path, said=said, seconds=[1.0, 0.5])
+    shapes = [(clip.kept.video, clip.pair.frames, clip.pair.height) for clip in found.clips]
+    assert shapes == [("a.mp4", 17, 64), ("a.mp4", 17, 64), ("b.mp4", 17, 64), ("tall.mp4", 17, 96)]
+    assert said[0] == "4 clips of 3 shots; 1 shots gave none" and "too slow: 8 frames per second" in said[-1]
+    assert [found.caption(n) for n in range(4)] == ["blocks that move"] * 2 + ["", ""]
+    assert found.latents(3).shape == (3, 5, 12, 8) and found.latents(0).shape == (3, 5, 8, 12)
+    defaults = footage(prepared, tmp_path, sizes=())
+    assert {(clip.pair.frames, clip.pair.height, clip.pair.width) for clip in defaults.clips} == {(17, 64, 64)}
+
+
+def test_buckets_are_drawn_in_proportion_to_their_clips(prepared, tmp_path):
+    found, rng = footage(prepared, tmp_path, seconds=[1.0, 0.3]), torch.Generator().manual_seed(0)
+    shares = Counter(tuple(found.lot(None, rng).numbers) for _ in range(4000))
+    assert len(found.buckets) == 3 and sum(len(numbers) for _, numbers in found.buckets) == len(found)
+    for pair, numbers in found.buckets:
+        assert {found.clips[n].pair for n in numbers} == {pair}
+        assert shares[tuple(numbers)] / 4000 == pytest.approx(len(numbers) / len(found), abs=0.03)
+
+
+def test_the_pixels_are_those_of_the_file(prepared, tmp_path):
+    """Frames 17..33 of a.mp4, scaled to cover and cut in the middle: the second clip."""
+    found = footage(prepared, tmp_path)
+    frames = found.frames(1)
+    assert frames.shape == (1, 3, 17, 64, 96) and torch.equal(found.frames(1, 5), frames[:, :, :5])
+    with Video(prepared / "in" / "a.mp4") as video:
+        own = [frame.picture for frame in video.frames()][17:34]
+    small = np.stack([picture.reshape(32, 3, 48, 3, 3).mean((1, 3)) for picture in own])
+    seen = (frames[0].permute(1, 2, 3, 0).numpy() + 1) * 127.5
+    seen = seen.reshape(17, 32, 2, 48, 2, 3).mean((2, 4))
+    assert np.abs(seen - small).mean() < 8 < np.abs(seen[1:] - small[:-1]).mean()
+
+
+def test_latents_are_encoded_once_and_are_the_same_without_the_store(prepared, tmp_path):
+    first, again, alone = Counting(), Counting(), Counting()
+    found = footage(prepared, tmp_path, first)
+    fresh = [found.latents(n) for n in range(len(found))]
+    kept = footage(prepared, tmp_path, again)
+    assert all(torch.equal(kept.latents(n), latents) for n, latents in enumerate(fresh))
+    assert first.count == len(fresh) == 4 and again.count == 0
+    without = footage(prepared, tmp_path / "none", alone, cache_gb=0.0)
+    assert all(torch.equal(without.latents(n), latents) for n, latents in enumerate(fresh)) and alone.count == 4
+    assert not list((tmp_path / "none" / "cache").iterdir())
+
+
+def test_ranks_share_the_work_and_a_stopped_filling_goes_on(prepared, tmp_path):
+    work = [Counting(), Counting()]
+    for rank, counting in enumerate(work):
+        footage(prepared, tmp_path, counting).fill((rank, 2), lambda line: None)
+    assert [counting.count for counting in work] == [2, 2]
+    for path in list((tmp_path / "cache").iterdir())[:1]:
+        path.unlink()
+    said, rest = [], Counting()
+    found = footage(prepared, tmp_path, rest)
+    found.fill((0, 1), said.append)
+    assert rest.count == 1 and said == ["1 of 1 clips encoded"]
+    [found.latents(n) for n in range(4)]
+    assert rest.count == 1
+
+
+def test_a_store_that_is_too_small_is_said_and_kept_to(prepared, tmp_path):
+    said, work = [], Counting()
+    found = footage(prepared, tmp_path, work, said, cache_gb=9000 / 1e9)
+    found.fill((0, 1), said.append)
+    assert work.count == 2 and "has room for 2 of 4 clips" in said[-2]
+    for number in (0, 1, 2, 3, 3):
+        found.latents(number)
+        assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= 9000
+    assert work.count == 4
+
+
+def test_another_codec_or_version_is_encoded_anew(prepared, tmp_path):
+    work = Counting()
+    found = footage(prepared, tmp_path, work)
+    whole = found.latents(0)
+    grey = Version(lambda n: found.frames(n) * 0, lambda n: "grey")
+    assert found.latents(0, grey).abs().max() == 0 and torch.equal(found.latents(0), whole) and work.count == 2
+    other = footage(prepared, tmp_path, work)
+    other.sees = Sees(**{**SEES.__dict__, "codec": "other"})
+    other.latents(0)
+    assert work.count == 3
+
+
+def test_what_changed_in_a_folder_is_named(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "copy")
+    before = footage(prepared, tmp_path).facts()
+    prepare(tmp_path / "copy" / "in", tmp_path / "copy" / "out", REQUEST)
+    assert footage(tmp_path / "copy", tmp_path).facts() == before
+    (tmp_path / "copy" / "in" / "a.txt").write_text("other words")
+    write(tmp_path / "copy" / "in" / "new.mp4", moving(9, 20, 96, 144))
+    (tmp_path / "copy" / "in" / "b.mp4").unlink()
+    prepare(tmp_path / "copy" / "in", tmp_path / "copy" / "out", REQUEST)
+    found = changes(before, footage(tmp_path / "copy", tmp_path).facts())
+    assert [line.split(" was ")[0] for line in found] == ["videos.a.mp4", "videos.b.mp4", "videos.new.mp4"]
+
+
+def test_a_file_that_changed_or_went_is_named(prepared, tmp_path):
+    shutil.copytree(prepared / "in", tmp_path / "in")
+    prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    write(tmp_path / "in" / "a.mp4", [texture(7, 96, 144)] * 40)
+    (tmp_path / "in" / "b.mp4").unlink()
+    found = footage(tmp_path, tmp_path)
+    with pytest.raises(VideoError, match=r"a\.mp4: it has changed: prepare the folder again"):
+        found.latents(0)
+    with pytest.raises(VideoError, match=r"b\.mp4"):
+        found.latents(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sizes": [[60, 96]]}, r"multiples of 16 pixels here, such as \[64, 96\]"),
+        ({"seconds": [2.0]}, "33 frames are 9 latents, but the network sees 5"),
+        ({"sizes": [[640, 960]]}, "gives no clip of these lengths and sizes: 2 too small"),
+        ({"sizes": [[64]]}, "pairs of height and width"),
+        ({"seconds": [-1.0]}, "seconds are lengths"),
+        ({"second": [1.0]}, "did you mean seconds"),
+    ],
+)
+def test_settings_that_cannot_be(prepared, tmp_path, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        footage(prepared, tmp_path, **settings)
