@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longtake.api import generate
+    from longtake.api import generate, generate_video
     from longtake.engine import Rollout
     from longtake.guidance import Guidance
     from longtake.models import load
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Rollout": "engine",
     "generate": "api",
+    "generate_video": "api",
     "load": "models",
     "PlanError": "plan",
     "PLANS": "plans",

@@ -1,19 +1,22 @@
-"""One call from a prompt to frames; the command line, the reel and this call resolve their settings in the same place."""
+"""Calls from a prompt to frames; the command line, the reel and these calls resolve their settings in the same place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from longtake.engine import Frames
+from longtake.geometry import frames_of_latents
 from longtake.given import Given
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.pictures import Picture
-from longtake.script import Scene, Script
+from longtake.script import Scene, Script, beginning
 from longtake.settings import Settings
 
 DEFAULT_SECONDS = 10.0
@@ -42,7 +45,7 @@ def generate(
     model: a loaded model, or what `longtake.load` takes. script: a prompt (10 s if `seconds` does not say otherwise),
     scenes, the Path of a .txt or .toml file, or a Script. plan: the name of a strategy with `options` (see
     `longtake.PLANS`); what is not given is what suits the model. size: (height, width).
-    image, end_image: the first frame, and the picture that the video comes to. video: what this one goes on from, a file
+    image, end_image: the first frame (or the script's `image`), and the picture that the video comes to. video: what this one goes on from, a file
     or uint8 (T, H, W, 3); its frames come first, in the size and rate of the run, and `seconds` counts the new ones.
     Errors: ValueError (ScriptError, PlanError, ModelError, ...) with a sentence that says what to do.
     """
@@ -50,6 +53,7 @@ def generate(
         model = load(model)
     if isinstance(script, str) and seconds is None and not endless:
         seconds = DEFAULT_SECONDS
+    image = beginning(script) if image is None else image
     given = Given(image, end_image, Path(video) if isinstance(video, str) else video)
     settings = Settings.resolve(
         model, script, seconds=seconds, endless=endless, plan=plan, options=options, fps=fps, seed=seed,
@@ -58,3 +62,48 @@ def generate(
     for event in settings.rollout(model, given).run():
         if isinstance(event, Frames):
             yield event.frames[0]
+
+
+def generate_video(
+    image_or_frames: Picture | Tensor,
+    prompt: str,
+    model: Model | str | Path = "pocket",
+    *,
+    seconds: float | None = None,
+    plan: str | None = None,
+    fps: float | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    negative: str | None = None,
+    solver: str | None = None,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> Tensor:
+    """One clip, uint8 (T, H, W, 3): from a picture, which is its first frame, or on from the end of earlier frames.
+
+    image_or_frames: a picture, or uint8 frames (T, H, W, 3), of which the model is told as many of the last as it takes. The
+    clip holds new frames alone, so clips behind one another are one video without a repeated frame:
+
+        clips = [generate_video("robot.png", "a robot walks", model)]
+        for prompt in prompts:
+            clips.append(generate_video(clips[-1], prompt, model))
+
+    seconds: of new video; by default as much as the model makes at once. The rest, and errors, as in `generate`.
+    """
+    if not isinstance(model, Model):
+        model = load(model)
+    many = isinstance(image_or_frames, Tensor) and image_or_frames.ndim == 4
+    given = Given(video=image_or_frames) if many else Given(image_or_frames)  # type: ignore[arg-type]
+    resolve = partial(
+        Settings.resolve, model, prompt, plan=plan, options=options, fps=fps, seed=seed, guidance=guidance,
+        negative=negative, solver=solver, size=size, given=given,
+    )  # fmt: skip
+    settings = resolve(seconds=1.0 if seconds is None else seconds)
+    if seconds is None:
+        window = getattr(settings.make_plan(), "window", None)
+        at_once = window or frames_of_latents(model.limits.view, model.codec.stride)
+        start = settings.told(model, given).start
+        known = len(start[0, 0]) if many and start is not None else 0
+        settings = resolve(seconds=(at_once - known) / settings.fps)
+    rollout = settings.new_part(model, given)
+    return torch.cat([event.frames[0] for event in rollout.run() if isinstance(event, Frames)])

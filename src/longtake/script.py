@@ -1,6 +1,6 @@
 """What happens when: scenes over time, read from a line of text, a .txt file (a prompt per line) or a .toml file.
 
-Files that a .toml file names are found from the folder that it is in.
+A .toml file may also name the `image` with which the video begins. Files that a .toml file names are found from the folder that it is in.
 """
 
 from __future__ import annotations
@@ -166,9 +166,21 @@ def _read(source: str | Path) -> tuple[list[Scene], dict[str, Any]]:
     """The scenes, and what the script says of the whole."""
     if not isinstance(source, Path):
         return [Scene(source)], {}
-    path = source
-    if path.suffix not in (".txt", ".toml"):
-        raise ScriptError(f"{path}: a script is a .txt file (a prompt per line) or a .toml file")
+    if source.suffix not in (".txt", ".toml"):
+        raise ScriptError(f"{source}: a script is a .txt file (a prompt per line) or a .toml file")
+    text = _written(source)
+    return (_lines(text), {}) if source.suffix == ".txt" else _toml(text, source)
+
+
+def beginning(source: object) -> Path | None:
+    """The picture that a .toml script names as `image`, with which the video begins; None for anything without one."""
+    if not isinstance(source, Path) or source.suffix != ".toml":
+        return None
+    image = _table(_written(source), source).get("image")
+    return None if image is None else source.parent / image
+
+
+def _written(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ScriptError(f"{path}: larger than 1 MiB, which no script is")
@@ -177,7 +189,7 @@ def _read(source: str | Path) -> tuple[list[Scene], dict[str, Any]]:
         raise ScriptError(f"cannot read the script {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ScriptError(f"{path}: not UTF-8 text") from error
-    return (_lines(text), {}) if path.suffix == ".txt" else _toml(text, path)
+    return text
 
 
 def _lines(text: str) -> list[Scene]:
@@ -185,12 +197,19 @@ def _lines(text: str) -> list[Scene]:
     return [Scene(line) for line in lines if line and not line.startswith("#")]
 
 
-def _toml(text: str, path: Path) -> tuple[list[Scene], dict[str, Any]]:
+def _table(text: str, path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScriptError(f"{path}: {error}") from error
-    _only(table, {"scene", "abrupt"}, path, "the script")
+    _only(table, {"scene", "abrupt", "image"}, path, "the script")
+    if not isinstance(table.get("image", ""), str):
+        raise ScriptError(f"{path}: image is the path of a picture in quotes, not {table['image']!r}")
+    return table
+
+
+def _toml(text: str, path: Path) -> tuple[list[Scene], dict[str, Any]]:
+    table = _table(text, path)
     rows = table.get("scene", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ScriptError(f"{path}: scenes are written as [[scene]] tables")

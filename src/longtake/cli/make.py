@@ -38,6 +38,7 @@ from longtake.reel import (
 )
 from longtake.reel import verify as prove
 from longtake.reel.manifest import Manifest
+from longtake.script import beginning
 from longtake.settings import Settings, SettingsError, default_threads
 
 
@@ -75,7 +76,7 @@ class Request:
     @cached_property
     def given(self) -> Given:
         """What the video begins with, comes to, or goes on from."""
-        return Given(self.image, self.end_image, self.video)
+        return Given(beginning(self.script) if self.image is None else self.image, self.end_image, self.video)
 
     def settings(self, model: Model) -> Settings:
         """The request, resolved for a model."""

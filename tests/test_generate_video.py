@@ -1,0 +1,74 @@
+"""A clip at a time: chained by hand they are one video, without a frame lost or repeated at any seam."""
+
+import pytest
+import torch
+from PIL import Image
+
+from longtake import generate, generate_video
+from longtake.models.clock import _draw, _read, clock
+from longtake.plan import PlanError
+from longtake.script import ScriptError, beginning
+from longtake.world import Clip, Facts, render
+from longtake.world import Scene as Told
+
+
+def numbers(frames):
+    """What the frames (T, H, W, 3) of a clock show."""
+    return _read(frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1)[0].int().tolist()
+
+
+def face(number):
+    """A frame (1, H, W, 3) of a clock."""
+    return ((_draw(torch.tensor([[float(number)]]))[0] + 1) * 127.5).byte().permute(1, 2, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("context", "options", "told"),
+    [
+        ("in place", dict(plan="sliding", overlap=9), (9, 9)),
+        ("in place", dict(plan="relay", overlap=1), (1, 1)),
+        ("beside", dict(plan="crossclip", overlap=5), (5, 5)),
+        ("in place", dict(plan="endless", lag=2), (17, 13)),
+    ],
+)
+def test_clips_behind_one_another_are_one_video(context, options, told):
+    model = clock(4, view=9, context=context)
+    clips = [generate_video(face(0)[0], "a", model, **options)]
+    for prompt in ("b", "c"):
+        clips.append(generate_video(clips[-1], prompt, model, **options))
+    assert [len(clip) for clip in clips] == [33, 33 - told[0], 33 - told[1]]
+    assert numbers(torch.cat(clips)) == [*range(99 - sum(told))]
+
+
+def test_a_clip_is_as_long_as_asked_and_goes_on_over_several_windows():
+    model = clock(4, view=9)
+    clip = generate_video(face(7)[0], "a", model, seconds=100 / 24)
+    assert numbers(clip) == [*range(7, 107)]
+    assert numbers(generate_video(clip[-3:], "b", model, seconds=0.5)) == [*range(107, 119)]
+
+
+def test_the_built_in_model_brings_a_picture_to_life():
+    picture = render(Clip((Told(Facts("red", "circle", "bounce", "sea")),), 3), 0, 1).frames[0].permute(1, 2, 0)
+    clip = generate_video(
+        (255 * picture).byte(), "a red ball bounces over the sea", seconds=5 / 24, steps=1, guidance=1.0
+    )
+    assert clip.shape == (5, 64, 64, 3) and clip.dtype == torch.uint8
+    assert (clip[0].float() - 255 * picture).abs().mean() < 20
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(PlanError, match="there is no picture nowhere"):
+        generate_video("nowhere.png", "a", clock())
+
+
+def test_a_script_may_name_the_picture_that_the_video_begins_with(tmp_path):
+    Image.fromarray(face(30)[0].numpy()).save(tmp_path / "thirty.png")
+    told = tmp_path / "story.toml"
+    told.write_text('image = "thirty.png"\n[[scene]]\nprompt = "a"\nseconds = 1\n')
+    assert beginning(told) == tmp_path / "thirty.png" and beginning("a prompt") is None
+    assert numbers(torch.cat(list(generate("clock", told)))) == [*range(30, 54)]
+    Image.fromarray(face(5)[0].numpy()).save(other := tmp_path / "five.png")
+    assert numbers(torch.cat(list(generate("clock", told, image=other))))[0] == 5, "what is asked for wins"
+    told.write_text('image = 3\n[[scene]]\nprompt = "a"\n')
+    with pytest.raises(ScriptError, match="path of a picture in quotes"):
+        list(generate("clock", told))
