@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from longtake.cli import run as command
 from longtake.reel.stop import Stopped
-from longtake.train import checkpoint
+from longtake.train import checkpoint, stop
 from longtake.train.checkpoint import CheckpointError, newest_checkpoint
 from longtake.train.config import ConfigError
 from longtake.train.loop import Settings, train
@@ -141,6 +141,7 @@ def test_a_signal_saves_before_it_stops(tmp_path):
         def loss(self, step, rng):
             if step == 6:
                 os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)  # passed on by torchrun as well: one wish
             return super().loss(step, rng)
 
     handlers, lines = signal.getsignal(signal.SIGTERM), []
@@ -188,3 +189,16 @@ def test_a_folder_of_the_first_trainer_goes_on(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"loop": {"steps": 8, **old}}))
     train(Weighted(), replace(SHORT, steps=9), tmp_path, quiet)
     assert newest_checkpoint(tmp_path).name == "step-000009"
+
+
+def test_a_second_wish_to_stop_does_not_wait(monkeypatch):
+    clock = iter([0.0, 0.5, 5.0])
+    monkeypatch.setattr(stop.time, "monotonic", lambda: next(clock))
+    sent = []
+    monkeypatch.setattr(stop.os, "kill", lambda process, number: sent.append(number))
+    with stop.Stop() as wish:
+        wish._note(signal.SIGINT, None)
+        wish._note(signal.SIGTERM, None)
+        assert not sent and wish.wished == signal.SIGINT
+        wish._note(signal.SIGTERM, None)
+        assert sent == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -1,12 +1,20 @@
-"""Ctrl-C and SIGTERM: the loop ends its step, saves, and stops; a second signal does not wait."""
+"""Ctrl-C and SIGTERM: the loop ends its step, saves, and stops; a second signal does not wait.
+
+Signals within a second are one wish: whoever stops a whole group of processes reaches a rank twice, since torchrun passes
+on what it gets.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from types import FrameType
 
 from longtake.reel.stop import SIGNALS, Stopped
+
+ONE_WISH = 1.0  # seconds
 
 
 class Stop:
@@ -14,6 +22,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.wished = 0
+        self._since = 0.0
 
     def __enter__(self) -> Stop:
         main = threading.current_thread() is threading.main_thread()
@@ -25,9 +34,11 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.wished = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        if not self.wished:
+            self.wished, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > ONE_WISH:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def raised(self) -> Stopped:
         """What to raise when the wish has been fulfilled (another rank may have had it)."""
