@@ -221,7 +221,7 @@ def background(frames: Tensor) -> Tensor:
     return bare.nanmedian(0).values.nan_to_num(0.5)
 
 
-def told(prompt: Prompt, made: Tensor) -> str:
+def described(prompt: Prompt, made: Tensor) -> str:
     """A prompt, and what of it the first window does not show."""
     read = judge(made[:WINDOW])
     wrong = [f"{n} {getattr(read, n)}" for n in JUDGED if getattr(read, n) != getattr(prompt.facts, n)]
@@ -250,7 +250,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     else:
         rows, videos = (switches if given.switch else obedience)(model, prompts, settings, given.jobs)
     if given.verbose:
-        print(*(told(prompt, made) for prompt, made in zip(prompts, videos)), sep="\n")
+        print(*(described(prompt, made) for prompt, made in zip(prompts, videos)), sep="\n")
     print(table(rows))
     if likeness is not None:
         print(f"the sceneries of both windows agree to {likeness:.1f} dB (median)")
