@@ -138,7 +138,10 @@ def test_what_has_no_cost_is_refused(capsys):
         (["--model", "skyreels-v2-df-1.3b-540p", "--size", "540x960"], "use 544x960"),
         (["--model", "skyreels-v2-df-1.3b-540p", "--size", "big"], "HEIGHTxWIDTH"),
         (["--model", "skyreels-v2-df-1.3b-540p", "--num-frames", "0"], "--num-frames must be at least 1"),
-        (["--model", "skyreels-v2-t2v-14b-540p", "--num-frames", "200"], "one clip makes at most 97 frames"),
+        (
+            ["--model", "skyreels-v2-t2v-14b-540p", "--num-frames", "200"],
+            "ask for 97 or take a checkpoint that goes on",
+        ),
         (["rolling", "--model", "skyreels-v2-df-1.3b-540p", "--overlap", "5"], "plan rolling has no --overlap"),
     ):
         assert run(["plan", *arguments]) == 2

@@ -129,7 +129,10 @@ class Chunks:
             _require(size > have, f"{known} latent frames are given, which leaves no room in the first window")
             left = None if frames is None else latents_of_frames(frames - shown, stride) - finished
             if left is not None:
-                _require(not self.single or (index == 0 and left <= size - have), self._too_long(frames, stride, size))
+                _require(
+                    not self.single or (index == 0 and left <= size - have),
+                    self._too_long(frames, stride, size, shape.alone),
+                )
                 size = min(size, have + _blocks_for(left, self.block, first=have == 0))
             make = partial(self._window, levels, index, start, have, size, stride)
             yield repeated((index > 0, have, size), range(start, start + size), make)
@@ -168,18 +171,23 @@ class Chunks:
     def _role(self, soft: bool) -> Role:
         return "beside" if self.beside else "make" if soft else "context"
 
-    def _too_long(self, frames: int | None, stride: int, size: int) -> str:
+    def _too_long(self, frames: int | None, stride: int, size: int, alone: bool) -> str:
         most = frames_of_latents(size, stride)
-        return f"one clip makes at most {most} frames here, not {frames}: ask for {most} or use --plan sliding"
+        other = "take a checkpoint that goes on from frames (df or i2v)" if alone else "use --plan sliding"
+        return f"one clip makes at most {most} frames here, not {frames}: ask for {most} or {other}"
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """A Chunks setting in latent frames: the first window, what is known later, and what is new later."""
+    """A Chunks setting in latent frames: the first window, what is known later, and what is new later.
+
+    alone: no window can know of another.
+    """
 
     first: int
     overlap: int
     fresh: int
+    alone: bool
 
     @staticmethod
     def of(plan: Chunks, stride: int, limits: Limits) -> _Shape:
@@ -200,7 +208,7 @@ class _Shape:
                 if need > 0
                 else f"a window of {window} frames holds no block of {plan.block} latent frames: use a smaller --block"
             )
-        return _Shape(first, overlap, max(fresh, 1))
+        return _Shape(first, overlap, max(fresh, 1), limits.context == "none")
 
 
 def blocks(count: int, block: int) -> Tensor:
