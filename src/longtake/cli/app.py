@@ -266,18 +266,24 @@ def doctor() -> int:
 
 @app.command
 def train(
-    recipe: str, config: Path | None = None, /, *, output: Annotated[Path, Parameter(name=["--output", "-o"])]
+    recipe: str,
+    config: Path | None = None,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    dry_run: bool = False,
 ) -> int:
     """Train a model, or go on with a training that was stopped.
 
     Args:
-        recipe: codec, text, flow, forcing, causal, i2v, distil, lora or recycle; see docs/training.md.
+        recipe: codec, text, flow, forcing, causal, i2v, distil, mixed, lora or recycle; see docs/training.md.
         config: A .toml file with a table [loop] and one named after the recipe.
         output: Folder for checkpoints and logs.
+        dry_run: Only say what memory it takes, without weights or data (mixed).
     """
     from longtake.cli.look import train
 
-    return train(recipe, config, output)
+    return train(recipe, config, output, dry_run)
 
 
 data = App(name="data", help="Make training data of your own videos.")

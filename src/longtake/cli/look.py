@@ -195,15 +195,29 @@ def _extras() -> list[tuple[str, str]]:
     ]
 
 
-def train(recipe: str, config: Path | None, output: Path) -> int:
-    """Train. SettingsError if the config cannot be read."""
-    from longtake.train.loop import run
-
+def train(recipe: str, config: Path | None, output: Path | None, dry: bool = False) -> int:
+    """Train, or say what it takes. SettingsError if the config cannot be read, or what is missing cannot be done without."""
     table: dict[str, Any] = {}
     if config is not None:
         try:
             table = tomllib.loads(config.read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read {config}: {error}") from error
+    if dry:
+        return _rehearsed(recipe, table)
+    if output is None:
+        raise SettingsError("there is nowhere to write: give -o, a folder for checkpoints and logs")
+    from longtake.train.loop import run
+
     run(recipe, table, output)
+    return 0
+
+
+def _rehearsed(recipe: str, table: dict[str, Any]) -> int:
+    if recipe != "mixed":
+        raise SettingsError(f"--dry-run is for the recipe mixed, not {recipe}: leave it out")
+    from longtake.train.dry import dry_run
+
+    for line in dry_run(table)[1]:
+        print(line)
     return 0

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from longtake.models import ltx_original, ltx_upsampler, weights
-from longtake.models.base import Model, Refine, TextEncoder
+from longtake.models.base import Model, Refine
 from longtake.models.lora_scene import adaptable
 from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_codec import LTXCodec
@@ -74,7 +74,7 @@ def open_folder(
         limits=Limits(view=min((found.about or {}).get("view", 10**6), config.view(defaults["fps"]))),
         session=lambda: LTXSession(net),
         codec=codec,
-        text=_text(found, dtype, device),
+        text=text_encoder(found.texts, dtype, device),
         digest=weights.digest(_files(found) + (weights.files(found.upsampler) if second and found.upsampler else [])),
         path=found.path,
         tokens=_tokens(defaults["size"], codec_config),
@@ -194,11 +194,12 @@ def _tokens(size: tuple[int, int], codec: LTXCodecConfig) -> int:
     return (size[0] // codec.scale) * (size[1] // codec.scale)
 
 
-def _text(found: Layout, dtype: torch.dtype, device: str) -> TextEncoder:
-    """The T5 encoder; padding is hidden from it, and zero after it, by which the network knows it."""
-    folder = found.texts / "text_encoder"
-    tokenizer = _tokenizer(found.texts / "tokenizer")
-    encoder = weights.load(T5Encoder, T5Config.read(folder), folder, ONE_TABLE, dtype, device)
+def text_encoder(folder: Path, dtype: torch.dtype | None, device: str = "cpu") -> WordText | UmT5Text:
+    """The T5 encoder of a folder with text_encoder/ and tokenizer/; padding is hidden from it, and zero after it, by which
+    the network knows it."""
+    tokenizer = _tokenizer(folder / "tokenizer")
+    part = folder / "text_encoder"
+    encoder = weights.load(T5Encoder, T5Config.read(part), part, ONE_TABLE, dtype, device)
     if isinstance(tokenizer.model, WordLevel):
         return WordText(encoder, tokenizer)
     return UmT5Text(encoder, tokenizer, WORDS)

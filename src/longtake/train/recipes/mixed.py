@@ -19,9 +19,9 @@ from torch import Tensor
 from longtake.models import ltx_codec
 from longtake.models.base import Model
 from longtake.models.ltx import LTXTransformer
+from longtake.models.ltx_checkpoint import text_encoder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_session import LTXSession
-from longtake.models.text import WordText
 from longtake.plan import Limits
 from longtake.train.config import read_table
 from longtake.train.export import Card, card_of, export
@@ -88,7 +88,7 @@ class Mixed:
         self.codec_folder = Path(settings.codec) if settings.codec else _beside(start, "vae")
         self.text_folder = Path(settings.text) if settings.text else _beside(start, "text_encoder").parent
         self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32)
-        self.text = WordText.load(self.text_folder / "text_encoder", self.text_folder / "tokenizer", torch.float32)
+        self.text = text_encoder(self.text_folder, torch.float32)
         self._fit(start)
         self.pairs = pairs(settings.seconds, settings.sizes, self.codec.stride, self.codec.scale, FPS)
         self.card = card_of(self._suited(), settings.card, "mixed.card")
