@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,6 +128,16 @@ def test_memory_is_of_the_weights():
     assert "image encoder" not in parts and "image encoder" in preset("wan2.1-i2v-14b-480p").gigabytes()
     assert preset("skyreels-v2-df-1.3b-540p").requested_gb == 14.7
     assert preset("skyreels-v2-df-14b-540p").requested_gb == 51.0
+
+
+def test_the_page_says_what_they_are():
+    """docs/skyreels.md, row by row: parameters, memory and licence."""
+    page = (Path(__file__).parents[2] / "docs" / "skyreels.md").read_text(encoding="utf-8")
+    for name, found in WAN.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        whole = sum(found.gigabytes().values())
+        for words in (f"{found.parameters / 1e9:.2f} B", f"{whole:.1f} GB", found.licence or "none", found.kind):
+            assert f"| {words}" in row, (name, words)
 
 
 def test_a_wrong_name_is_answered_with_the_right_one():
