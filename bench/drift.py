@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from longtake import media
-from longtake.engine import Frames
 from longtake.eval.drift import (
     METRICS,
     bootstrap,
@@ -42,6 +41,7 @@ from longtake.eval.drift import (
 from longtake.eval.judge import judge
 from longtake.eval.pocket import Prompt, seen, unseen_prompts
 from longtake.eval.sheet import save_sheet
+from longtake.events import Frames
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.script import Scene

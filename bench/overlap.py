@@ -19,7 +19,8 @@ import torch
 from common import report
 from torch import Tensor
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.given import Given
 from longtake.models import load
 from longtake.models.base import Model

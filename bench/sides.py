@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models.base import Model
 from longtake.models.fuse import fuse
 from longtake.models.wan import WanConfig, WanTransformer

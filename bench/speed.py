@@ -20,7 +20,8 @@ import torch
 from common import median_seconds, report
 
 from longtake import load
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models.base import Model
 from longtake.plans import plan
 from longtake.script import Script

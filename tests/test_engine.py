@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from longtake.api import generate
-from longtake.engine import Began, Called, Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Began, Called, Ended, Frames
 from longtake.models.clock import clock
 from longtake.models.gauss import gauss
 from longtake.plan import Limits, PlanError

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models.clock import _draw, _read, clock
 from longtake.models.gauss import AMPLITUDE, gauss
 from longtake.plan import PlanError

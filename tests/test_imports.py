@@ -10,7 +10,7 @@ LAYERS = [
     {"geometry", "noise", "solve", "grade", "guidance", "ledger", "develop"},
     {"plan", "script", "prompts", "scaling", "media", "pictures"},
     {"plans", "schedule", "live", "track", "tape", "look", "guide", "models", "outlet"},
-    {"engine", "refine"},
+    {"engine", "refine", "take", "stock", "events"},
     {
         "reel",
         "data",

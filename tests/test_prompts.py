@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from longtake.engine import Began, Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Began, Ended, Frames
 from longtake.live import Switched
 from longtake.models.clock import _read, clock
 from longtake.models.gauss import gauss

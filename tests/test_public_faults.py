@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from longtake import SkyReelsV2Pipeline
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models import load
 from longtake.models.cache import innermost
 from longtake.plan import Limits, PlanError

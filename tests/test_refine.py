@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models import weights
 from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_presets import LTX

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models.base import Cond, Past, Text
 from longtake.models.clock import ClockSession, clock
 from longtake.plan import PlanError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models.base import Model
 from longtake.models.clock import _read as read_clock
 from longtake.models.gauss import AMPLITUDE

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.engine import Frames
+from longtake.events import Frames
 from longtake.geometry import frames_of_latents
 from longtake.given import Given
 from longtake.models import load

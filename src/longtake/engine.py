@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,14 +12,15 @@ import torch
 from torch import Tensor
 
 from longtake.develop import Developing
-from longtake.geometry import first_frame, frames_of_latents, is_whole, latents_of_frames, nearest_whole
+from longtake.events import Began, Called, Ended, Event
+from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.grade import tone_mapped
 from longtake.guidance import Guidance
 from longtake.guide import Guided, guidance_of
-from longtake.live import Edge, Live, Switched
+from longtake.live import Edge, Live
 from longtake.look import Look
-from longtake.models.base import Cond, Decoder, Model, Past, Session, Text
-from longtake.noise import Keyed, Noise, Spot, mix
+from longtake.models.base import Cond, Model, Past, Session
+from longtake.noise import Keyed, Noise, mix
 from longtake.outlet import Frames, Outlet
 from longtake.plan import Cut, PlanError, Source, Window, check
 from longtake.plans import Plan
@@ -31,40 +30,10 @@ from longtake.refine import Small, grown, second, shrunk
 from longtake.schedule import Opening, Planned, Shots
 from longtake.script import Script
 from longtake.solve import SOLVERS, Memory, Step, no_noise
+from longtake.stock import Stock, Texts
+from longtake.take import Grain, Take, encoded
 from longtake.tape import Row, Tape
 from longtake.track import Track, TwoScales
-
-DECODE = 8  # latents per push of the decoder: enough to be fast, few enough to stay small
-
-
-# ---------------------------------------------------------------- events
-@dataclass(frozen=True)
-class Began:
-    """Window `index` begins. frames: output frames shown before it."""
-
-    index: int
-    window: Window
-    frames: int
-
-
-@dataclass(frozen=True)
-class Called:
-    """Model call `call` of `calls` of window `index` is done."""
-
-    index: int
-    call: int
-    calls: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Window `index` is done and `frames` output frames have been shown in all: the only safe points for a snapshot."""
-
-    index: int
-    frames: int
-
-
-Event = Began | Called | Frames | Ended | Switched
 
 
 # ---------------------------------------------------------------- one window
@@ -91,38 +60,7 @@ def denoise(
         yield x, past
 
 
-# ---------------------------------------------------------------- one take
-@dataclass
-class Take:
-    """A run of latents in one coordinate system. first: the output frame of the video at which it starts.
-
-    given: the frames (B 3 T H W) with which it began, for a model that is told of them as pixels.
-    """
-
-    number: int
-    first: int
-    decoder: Decoder
-    session: Session
-    tape: Tape = field(default_factory=Tape)
-    replay: deque[Tensor] = field(default_factory=deque)  # the last latents decoded, enough to restore the decoder
-    given: Tensor | None = None
-
-    def decode(self, latents: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Latents (B C h w) in order -> output frames (B 3 T H W), a few latents at a time."""
-        for i in range(0, len(latents), DECODE):
-            self.replay.extend(latents[i : i + DECODE])
-            with torch.inference_mode():
-                video = self.decoder.push(torch.stack(list(latents[i : i + DECODE]), 2))
-            yield video
-
-    def ended(self, latents: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The same for the last latents of the take, and what the decoder held back."""
-        yield from self.decode(latents)
-        with torch.inference_mode():
-            rest = self.decoder.flush()
-        yield rest
-
-
+# ---------------------------------------------------------------- the video
 class Rollout:
     """A video in the making: iterate over `run()`; `state()` after an Ended event is all that is needed to go on.
 
@@ -169,10 +107,10 @@ class Rollout:
         own = model.noise(seeds) if model.noise else Keyed(tuple(seeds))
         self.step, self.noise, self.batched = SOLVERS[solver], noise or own, batched
         self.batch = len(seeds)
-        height, width = model.size
-        self.shape = (model.codec.channels, height // model.codec.scale, width // model.codec.scale)
+        height, width = (side // model.codec.scale for side in model.size)
+        self.grain = Grain(self.noise, (model.codec.channels, height, width), model.device)
         self.index = 0  # windows done
-        self.texts: dict[str, Text] = {}
+        self.texts = Texts(model.text, self.batch)
         self.open = False  # the take may go on: its end has not been decoded
         self.overlapped = overlapped and not model.turns
         self.owed: list[Tensor] | None = None  # latents at the end of the take, to be decoded beside the next one
@@ -181,15 +119,13 @@ class Rollout:
         self.anchor: Tensor | None = None  # the first latent of the shot
         self.image: Tensor | None = None  # its first frame, for a model that is told of pixels
         self.known = 0 if start is None else latents_of_frames(start.shape[2], model.codec.stride)
-        self.items = [self._encoded(item.frames) for item in items]
-        self.ends = [] if end is None else self._encoded(end)
-        self.small_items = [] if model.refine is None else [self._small_encoded(item.frames) for item in items]
-        self.small_ends = [] if model.refine is None or end is None else self._small_encoded(end)
+        self.stock = Stock.of(items, end, self._encoded)
+        self.small_stock = None if model.refine is None else Stock.of(items, end, self._small_encoded)
         self.small: Small | None = None
         self.look = Look()
         stride = model.codec.stride
         shots = Shots(script, plan, model.limits, stride, known=self.known, before=self.before, ends=end is not None)
-        self.live = Live(shots, self.fps, _embedding(weakref.ref(self)))
+        self.live = Live(shots, self.fps, self.texts.embedding)
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
@@ -231,7 +167,7 @@ class Rollout:
             yield from self._paid()
         if now.opening and self.open:  # an edit ended the shot after its last window was done
             held = self.take.tape.rest()
-            for video in self.take.decode(self._grainy(dict(held), self._draw(now.window))):
+            for video in self.take.decode(self._grainy(dict(held), self.grain.of(self.take, now.window))):
                 yield from self.outlet.push(video)
             yield from self._closed()
         if now.opening:
@@ -242,7 +178,7 @@ class Rollout:
         self.outlet.end, self.open = now.end, not now.last
         rows = () if now.opening else self.take.tape.rows
         new = [f for f in now.window.frames if f not in rows] or [now.window.frames[-1]]
-        yield from self.live.switched(self.index, now, [self._frame(f) for f in new])
+        yield from self.live.switched(self.index, now, [self.take.frame(f) for f in new])
 
     def _closed(self) -> Iterator[Frames]:
         """The end of a take."""
@@ -284,7 +220,7 @@ class Rollout:
         if self.model.refine is not None:
             window = self._first_pass(window, cond, remade, last)
         take.session.begin(window, Past(take.tape.clean(window), take.given, self.anchor, self.image), cond)
-        draw = self._draw(window)
+        draw = self.grain.of(take, window)
         shown = zip(window.frames, window.moves.tolist(), window.role)
         self.moving = max((f for f, moves, role in shown if moves and role != "guide"), default=0)
         x, past = take.tape.load(window, draw)
@@ -292,7 +228,7 @@ class Rollout:
         if window.cond_noise:
             redraw = lambda x, call: take.tape.stirred(x, window, call, draw)
             x = redraw(x, 0)
-        fresh = lambda level: self._step_noise(window, level, remade)
+        fresh = lambda level: self.grain.of_step(take, window, level, remade)
         calls = denoise(take.session, x, window, self.step, past, redraw, fresh)
         for call in range(1, window.calls + 1):
             x, past = next(calls)
@@ -338,37 +274,22 @@ class Rollout:
         """Make the window small; the window that makes it large from there, with what it begins from on the tape."""
         small, refine = self.small, self.model.refine
         assert small is not None and refine is not None
-        channels, height, width = self.shape
-        shape = (channels, height // refine.scale, width // refine.scale)
+        grain, take = self.grain.smaller(refine.scale), self.take
         sources = {f: self._sourced(source, small) for f, source in window.sources.items()}
-        fresh = lambda level: self._step_noise(window, level, remade, shape)
-        made = small.run(window, cond, sources, self.step, self._draw(window, shape), fresh, last)
+        fresh = lambda level: grain.of_step(take, window, level, remade)
+        made = small.run(window, cond, sources, self.step, grain.of(take, window), fresh, last)
         after = second(window, refine.levels)
         self.take.tape.rows |= grown(window, made, refine)
         return after
 
     def _sourced(self, source: Source, small: Small | None = None) -> Tensor:
         """A clean latent (B C h w) that is not on the tape by itself; that of the first pass if there is one."""
-        rows, anchor = (self.take.tape.rows, self.anchor) if small is None else (small.tape.rows, small.anchor)
-        if source.kind == "item":
-            latent = (self.items if small is None else self.small_items)[source.item][source.latent]
-        elif source.kind == "end":
-            latent = (self.ends if small is None else self.small_ends)[source.latent]
-        elif source.kind == "copy":
-            latent = rows[source.latent].value
+        if small is None:
+            latent = self.stock.latent(source, self.take.tape.rows, self.anchor)
         else:
-            latent = rows[0].value if anchor is None else anchor
+            assert self.small_stock is not None
+            latent = self.small_stock.latent(source, small.tape.rows, small.anchor)
         return latent.expand(self.batch, -1, -1, -1)
-
-    def _step_noise(
-        self, window: Window, level: Tensor, remade: Sequence[int], shape: tuple[int, int, int] | None = None
-    ) -> Tensor:
-        """Noise (B C F h w) of a step to these levels (F,): of each frame its own, and another where it is made again."""
-        spots = [
-            Spot("step", self._frame(f), self.take.number, f, window.draw + (f in remade), round(1e6 * to))
-            for f, to in zip(window.frames, level.tolist())
-        ]
-        return self.noise(spots, shape or self.shape).to(self.model.device)
 
     # ------------------------------------------------------------ the prompt stream
     @property
@@ -380,13 +301,13 @@ class Rollout:
     def edge(self) -> Edge:
         """What has begun: an edit changes the first clip or block that has not started, and what comes after it."""
         rows = self.take.tape.rows
-        begun = self._frame(max(rows) + 1) if rows else max(0, self.outlet.at)
+        begun = self.take.frame(max(rows) + 1) if rows else max(0, self.outlet.at)
         return Edge(self.index, begun, self.model.codec.stride, self.model.limits.view)
 
     @property
     def reached(self) -> int:
         """The first output frame that an edit can change once the window that is running now is done."""
-        return self._frame(self.moving + 1)
+        return self.take.frame(self.moving + 1)
 
     def edit(self, edit: Edit) -> Edit:
         """Change the script behind what has begun; only before `run`, or right after an Ended event (see `Live.edit`)."""
@@ -403,16 +324,18 @@ class Rollout:
             self.small = Small(self._session(guidance), anchor=None if self.small is None else self.small.anchor)
             guidance = refine.guidance
         replay: deque[Tensor] = deque(maxlen=max(1, self.model.codec.reach))
-        return Take(number, first, self.model.codec.decoder(), self._session(guidance), replay=replay)
+        return Take(
+            number, first, self.model.codec.stride, self.model.codec.decoder(), self._session(guidance), replay=replay
+        )
 
     def _session(self, guidance: Guidance) -> Session:
         """A new session of the model, with guidance if there is any."""
         if self.track is not None and self.track.scale != 1:
-            scale, negative = max(guidance.scale), self._text(self.negative)
+            scale, negative = max(guidance.scale), self.texts[self.negative]
             return TwoScales(self.model.session, scale, self.track.scale, negative)
         if guidance.plain:
             return self.model.session()
-        avoid = self._text(self.negative) if max(guidance.scale) > 1 else None
+        avoid = self.texts[self.negative] if max(guidance.scale) > 1 else None
         return Guided(self.model.session, guidance, avoid, self.batched)
 
     def _cut(self, cut: Cut) -> None:
@@ -421,7 +344,7 @@ class Rollout:
         if self.owed is None:
             first = self.outlet.cut(cut)
         else:
-            first = self._frame(self.take.tape.done) - cut.seam
+            first = self.take.frame(self.take.tape.done) - cut.seam
             self.developing = Developing(partial(self.take.ended, self.owed), self.model.device), cut
             self.owed = None
         self.take = self._new_take(self.take.number + 1, first)
@@ -472,49 +395,20 @@ class Rollout:
         return self._encoded(shrunk(frames, self.model.refine.scale))
 
     def _encoded(self, frames: Tensor) -> list[Tensor]:
-        """Frames (B 3 T H W) as latents (B C h w). PlanError if they do not fill whole latents."""
-        stride, count = self.model.codec.stride, frames.shape[2]
-        if not is_whole(count, stride):
-            low, high = nearest_whole(count, stride)
-            raise PlanError(f"{count} given frames do not fill whole latent frames of {stride}: give {low} or {high}")
-        with torch.inference_mode():
-            return list(self.model.codec.encode(frames.to(self.model.device)).unbind(2))
+        return encoded(self.model.codec, frames, self.model.device)
 
     # ------------------------------------------------------------ what a window is told
-    def _draw(
-        self, window: Window, shape: tuple[int, int, int] | None = None
-    ) -> Callable[[Any, list[int], int], Tensor]:
-        def draw(purpose: Any, frames: list[int], call: int) -> Tensor:
-            spots = [
-                Spot(purpose, self._frame(f), self.take.number, f, window.draw, call if purpose == "context" else 0)
-                for f in frames
-            ]
-            return self.noise(spots, shape or self.shape).to(self.model.device)
-
-        return draw
-
-    def _frame(self, latent: int) -> int:
-        """First output frame of the video of a latent frame of this take."""
-        return self.take.first + first_frame(latent, self.model.codec.stride)
-
     def _cond(self, window: Window) -> Cond:
         new = [f for f in window.frames if f not in self.take.tape.rows] or [window.frames[-1]]
-        now = self.script.at(self._frame(new[0]))
-        scenes = [self.script.at(self._frame(f)) if window.text == "frame" else now for f in window.frames]
+        now = self.script.at(self.take.frame(new[0]))
+        scenes = [self.script.at(self.take.frame(f)) if window.text == "frame" else now for f in window.frames]
         prompts = list(dict.fromkeys(scene.prompt for scene in scenes))
-        texts = {prompt: self._text(prompt) for prompt in prompts}
-        self.texts = {key: text for key, text in self.texts.items() if key in texts or key == self.negative}
+        texts = tuple(self.texts[prompt] for prompt in prompts)
+        self.texts.keep({*prompts, self.negative})
         track = None
         if self.track is not None:
             track = self.track.sliced(window.frames, self.take.first, self.model.codec.stride).to(self.model.device)
-        return Cond(tuple(texts.values()), tuple(prompts.index(s.prompt) for s in scenes), self.fps, now.lora, track)
-
-    def _text(self, prompt: str) -> Text:
-        if prompt not in self.texts:
-            with torch.inference_mode():
-                embedding = self.model.text.encode([prompt]).expand(self.batch, -1, -1)
-            self.texts[prompt] = Text(prompt, embedding)
-        return self.texts[prompt]
+        return Cond(texts, tuple(prompts.index(s.prompt) for s in scenes), self.fps, now.lora, track)
 
     # ------------------------------------------------------------ snapshots
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -560,17 +454,6 @@ class Rollout:
         if "replay" in tensors:
             for _ in self.take.decode(tensors["replay"].unbind(2)):
                 pass
-
-
-def _embedding(rollout: Callable[[], Rollout | None]) -> Callable[[str], Tensor]:
-    """Embeddings (L, D) of prompts, by a rollout that is not kept alive: what it holds goes when it does."""
-
-    def embed(prompt: str) -> Tensor:
-        alive = rollout()
-        assert alive is not None
-        return alive._text(prompt).embedding[0]
-
-    return embed
 
 
 def _check_loras(model: Model, script: Script) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from longtake import media
-from longtake.engine import Event, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Event, Frames
 from longtake.models.base import Model
 from longtake.models.presets import PRESETS, Kind
 from longtake.pictures import Picture, fitted, opened, resampled, video_of

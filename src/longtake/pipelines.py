@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.geometry import frames_of_latents
 from longtake.models import load
 from longtake.models.base import Model, sized

@@ -14,7 +14,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from longtake.engine import Called, Rollout
+from longtake.engine import Rollout
+from longtake.events import Called
 from longtake.geometry import latents_of_frames
 from longtake.ledger import Ledger, Work, blank, size_of
 from longtake.models.base import Model

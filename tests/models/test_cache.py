@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from longtake.cli import run
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models import cache, load
 from longtake.models.cache import CacheError, Rule, StepCache, cached, innermost, known_rule
 from longtake.models.wan import WanConfig

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models import load, wan
 from longtake.models.base import Cond
 from longtake.models.lora_scene import Adapted, adaptable

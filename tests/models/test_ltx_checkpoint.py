@@ -14,7 +14,8 @@ from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 
 from longtake import api, engine
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models import ModelError, load, ltx_checkpoint, ltx_original
 from longtake.models.ltx import LTXConfig, LTXTransformer
 from longtake.models.ltx_checkpoint import find, open_folder

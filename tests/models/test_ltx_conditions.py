@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import longtake.engine as engine
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.guidance import Guidance
 from longtake.models.base import Model
 from longtake.models.ltx import LTXTransformer, tiny

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models import wan, wan_codec
 from longtake.models.base import Model
 from longtake.models.wan_session import WanSession

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models import ModelError, load, locate, weights
 from longtake.models.base import Cond, Past, Text
 from longtake.models.presets import PRESETS

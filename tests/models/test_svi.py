@@ -11,7 +11,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models.presets import PRESETS, SVI
 from longtake.models.svi import ClipNoise
 from longtake.models.wan_checkpoint import open_folder

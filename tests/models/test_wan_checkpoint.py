@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models import ModelError, load
 from longtake.models.wan_layout import part_folder
 from longtake.models.weights import WeightsError

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Ended, Frames
 from longtake.models.base import Model, Past
 from longtake.models.clip import ClipConfig, ClipVision
 from longtake.models.wan import WanTransformer, tiny

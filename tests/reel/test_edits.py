@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from longtake.cli import run as longtake
-from longtake.engine import Called, Ended
+from longtake.events import Called, Ended
 from longtake.live import Switched
 from longtake.prompts import TooLate
 from longtake.reel import Keep, PromptStream, ReelError, edits, journal, record, verify

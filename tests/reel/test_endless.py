@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames
+from longtake.events import Ended, Frames
 from longtake.reel import Event, Keep, Segment, record
 from tests.reel.reels import clock
 

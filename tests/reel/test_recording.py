@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake import media
-from longtake.engine import Called, Ended, Frames
+from longtake.events import Called, Ended, Frames
 from longtake.models import load
 from longtake.reel import (
     Done,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake import media
-from longtake.engine import Frames
+from longtake.events import Frames
 from longtake.reel import ReelError, Segment, disk, journal, playlist, record
 from longtake.reel.layout import Layout, claim
 from longtake.reel.segments import Cutter

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.engine import Ended, Frames, Rollout
+from longtake.engine import Rollout
 from longtake.eval import driven
 from longtake.eval.driven import followed, unseen
+from longtake.events import Ended, Frames
 from longtake.models import load
 from longtake.models.wan import WanTransformer, tiny
 from longtake.plan import PlanError

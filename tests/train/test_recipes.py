@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.api import generate
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models import load, ltx, ltx_codec_config, wan_codec
 from longtake.models.lora import Merged
 from longtake.models.lora_file import read as read_lora

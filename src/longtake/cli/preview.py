@@ -16,7 +16,8 @@ from rich.text import Text
 
 from longtake.cli.picture import panels
 from longtake.cli.terminal import draw
-from longtake.engine import Called, Ended, Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Called, Ended, Frames
 from longtake.models.base import Model
 from longtake.plan import Cost, Window, cost
 from longtake.script import Script

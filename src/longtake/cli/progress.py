@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from longtake.cli.preview import Calibration, duration
-from longtake.engine import Began, Called, Ended, Frames
+from longtake.events import Began, Called, Ended, Frames
 from longtake.live import Switched
 from longtake.reel import Done, Event, Opened, Published, Segment, Snapshot
 from longtake.settings import Settings

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
+from longtake.events import Frames
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.models.cache import CacheError, Rule, StepCache, innermost, with_cache

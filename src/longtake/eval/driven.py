@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
 from longtake.eval.judge import find_sprite, follow
 from longtake.eval.sheet import save_sheet
+from longtake.events import Frames
 from longtake.models.base import Model
 from longtake.script import Script
 from longtake.settings import Settings

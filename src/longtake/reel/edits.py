@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longtake.engine import Called, Ended, Rollout
-from longtake.engine import Event as EngineEvent
+from longtake.engine import Rollout
+from longtake.events import Called, Ended
+from longtake.events import Event as EngineEvent
 from longtake.live import Switched
 from longtake.prompts import Edit, Op, TooLate, edited
 from longtake.reel import disk, journal

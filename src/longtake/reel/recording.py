@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from longtake.engine import Began, Ended, Frames
-from longtake.engine import Event as EngineEvent
+from longtake.events import Began, Ended, Frames
+from longtake.events import Event as EngineEvent
 from longtake.given import Making
 from longtake.reel import disk, edits, journal, playlist, snapshot
 from longtake.reel import given as givens

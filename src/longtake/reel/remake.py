@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from longtake import media
-from longtake.engine import Frames
+from longtake.events import Frames
 from longtake.given import Making
 from longtake.reel import damage, disk, edits, snapshot
 from longtake.reel import journal as journals

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from longtake.data.captioner import evenly
-from longtake.engine import Frames, Rollout
+from longtake.engine import Rollout
 from longtake.eval import driven
 from longtake.eval.judge import judge, score
 from longtake.eval.pocket import WINDOW, unseen_prompts
 from longtake.eval.sheet import save_sheet
+from longtake.events import Frames
 from longtake.models import wan_codec, weights
 from longtake.models.base import Model
 from longtake.models.text import WordText
