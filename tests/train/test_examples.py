@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from longtake.train.config import read_table
+from longtake.train.footage import FootageConfig
 from longtake.train.history import OwnHistory
 from longtake.train.levels import Mixture
 from longtake.train.mixed import Drawing, Given
@@ -27,7 +28,7 @@ CONFIGS = {
     "codec": CodecConfig, "text": TextConfig, "flow": FlowConfig, "forcing": ForcingConfig, "causal": CausalConfig,
     "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig, "recycle": RecycleConfig, "mixed": MixedConfig,
 }  # fmt: skip
-INSIDE = {"mixture": Mixture, "own": OwnHistory, "given": Givens}
+INSIDE = {"footage": FootageConfig, "mixture": Mixture, "own": OwnHistory, "given": Givens}
 MIXED = {"drawing": Drawing, "given": Given}
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "train").glob("*.toml"))
 
