@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from longtake.train.loop import write_json
 from longtake.train.lot import Lot
 from longtake.train.sample import Told
-from longtake.world import Clip, Facts, caption, make_clip, render
+from longtake.world import Clip, Facts, caption, make_clip, render, stories
 from longtake.world.driven import DRIVES
 
 SHARD = 64
@@ -38,25 +38,37 @@ Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalis
 class Source:
     """Which clips: `frames` long, from `seed` on, with a switch in a share of them. frames is 1 + 4 k.
 
-    drive: what moves the sprite from outside, if anything (see `world.driven`).
+    drive: what moves the sprite from outside, if anything (see `world.driven`). stories: a file of prompt streams (see
+    `world.stories`); each clip then begins with a frame of one prompt and goes over to the next, which is its caption.
+    sha256: of that file, filled in.
     """
 
     frames: int = 121
     switch: float = 0.3
     seed: int = 0
     drive: str = ""
+    stories: str = ""
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.drive and (self.drive not in DRIVES or self.switch):
             raise ValueError(f"drive is {' or '.join(DRIVES)}, in clips without a switch (switch = 0.0)")
+        if self.stories and (self.drive or self.switch):
+            raise ValueError("clips of stories change by their prompts: set switch = 0.0, and no drive")
+        if self.stories and not self.sha256:
+            object.__setattr__(self, "sha256", stories.digest(self.stories))
 
     def clip(self, number: int) -> Clip:
         """Clip `number`, always the same."""
-        return make_clip(random.Random(f"pocket {self.seed + number}"), self.frames, self.switch, self.drive)
+        rng = random.Random(f"pocket {self.seed + number}")
+        if self.stories:
+            found = stories.passages(self.stories, self.sha256)
+            return stories.passage(rng, *found[number % len(found)])
+        return make_clip(rng, self.frames, self.switch, self.drive)
 
     def facts(self) -> dict[str, Any]:
-        """Json-able. What drives nothing is left out, as before there were drives."""
-        return {name: value for name, value in asdict(self).items() if value or name != "drive"}
+        """Json-able. What came later than the first three and is not used is left out."""
+        return {name: value for name, value in asdict(self).items() if value or name in ("frames", "switch", "seed")}
 
 
 def pool_sprite(sprite: Tensor, size: tuple[int, int], stride: int = 4) -> Tensor:
@@ -164,8 +176,8 @@ class Latents:
 
     @cached_property
     def steady(self) -> list[int]:
-        """Clips in which nothing is told to change."""
-        return [number for number, clip in enumerate(self.clips) if len(clip.scenes) == 1]
+        """Clips in which nothing is told to change: a passage of a story is told by where it goes."""
+        return [n for n, clip in enumerate(self.clips) if len(clip.scenes) == 1 or self.source.stories]
 
     def lot(self, length: Callable[[torch.Generator], int], rng: torch.Generator) -> Lot:
         """See `Clips`: any clips, at a length that is drawn."""
@@ -189,7 +201,8 @@ class Latents:
 
     def told(self, number: int, start: int, frames: int, chance: random.Random) -> Told:
         """See `Clips`: each caption tells the facts of the frames from its latent on."""
-        facts = [self.clips[number].facts_at(first_frame(start + f)) for f in range(frames)]
+        least = 1 if self.source.stories else 0  # the first frame is of the prompt before
+        facts = [self.clips[number].facts_at(first_frame(max(start + f, least))) for f in range(frames)]
         changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
         return [(f, self._said(facts[f], chance)) for f in changes]
 
