@@ -97,6 +97,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert hits > 174 and paired > 174
     assert bootstrap(torch.ones(5)).low == bootstrap(torch.ones(5)).high == 1.0
     assert paired_ratio(torch.ones(4), torch.zeros(4)).high == float("inf")
+    assert str(paired_ratio(torch.zeros(4), torch.zeros(4))) == "-"
 
 
 def test_the_picture_has_a_line_for_every_arm(curves):

@@ -5,6 +5,7 @@ A metric compares a clip with the first one of its video and is 0 where nothing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,7 +125,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return "-" if math.isnan(self.value) else f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def slopes(curves: Tensor) -> Tensor:
@@ -153,8 +154,8 @@ def paired_ratio(arm: Tensor, base: Tensor, draws: int = 4000, seed: int = 0) ->
 
 
 def _ratio(arm: Tensor, base: Tensor) -> Tensor:
-    """arm / base, and infinity for a base that does not drift."""
-    return torch.where(base == 0, torch.inf, arm / torch.where(base == 0, 1.0, base))
+    """arm / base: infinity for a base that does not drift, and no number where neither does."""
+    return torch.where((base == 0) & (arm != 0), torch.inf, arm / base)
 
 
 def paired_difference(arm: Tensor, base: Tensor, draws: int = 4000, seed: int = 0) -> Interval:
