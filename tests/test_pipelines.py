@@ -109,6 +109,14 @@ def test_prompts_share_the_length(tiny):
     assert not torch.equal(both[40:], red[40:])
 
 
+def test_every_prompt_is_encoded_once(tiny, monkeypatch):
+    """For all windows and calls of its scene, and the negative one for the whole video."""
+    asked, encode = [], tiny.model.text.encode
+    monkeypatch.setattr(tiny.model.text, "encode", lambda prompts: asked.extend(prompts) or encode(prompts))
+    tiny(["a red ball", "a blue ball"], num_frames=121, guidance=2.0, **SHORT)
+    assert sorted(asked) == ["", "a blue ball", "a red ball"]
+
+
 def test_hand_overs_and_seams_differ_where_they_should(tiny):
     pixels = tiny("a red ball", num_frames=60, **SHORT).frames
     for other in (dict(hand="tape"), dict(seam="blend")):
