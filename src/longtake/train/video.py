@@ -188,20 +188,8 @@ class Video:
         if self.data.drive:
             return driven.check(self.model(), self.data.drive, self.config.judged, out / f"sheet-{step:06d}.png")
         if isinstance(self.data, Footage):
-            return self._shown(self.data, out / f"sheet-{step:06d}.png")
+            return shown(self.model(), self.data, self.config.judged, out / f"sheet-{step:06d}.png")
         return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
-
-    def _shown(self, footage: Footage, sheet: Path) -> dict[str, float]:
-        """A contact sheet of videos of a few captions of the data, if there are clips of the usual size. No scores."""
-        usual = [n for n, clip in enumerate(footage.clips) if (clip.pair.height, clip.pair.width) == footage.size]
-        model, rows = self.model(), []
-        for number in evenly(usual, self.config.judged):
-            text, frames = footage.caption(number), footage.clips[number].pair.frames
-            first = footage.frames(number, 1) if model.limits.context == "beside" else None
-            rows.append((text, small(sampled(model, text, number, frames, first))))
-        if rows:
-            save_sheet(sheet, rows, columns=6, scale=1)
-        return {}
 
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
@@ -278,6 +266,19 @@ def obeyed(model: Model, count: int, sheet: Path) -> dict[str, float]:
     save_sheet(sheet, [(prompt.text, video) for prompt, video in zip(prompts, videos)])
     shares = score([prompt.facts for prompt in prompts], [judge(video) for video in videos])
     return {name: share.value for name, share in shares.items()}
+
+
+def shown(model: Model, footage: Footage, count: int, sheet: Path) -> dict[str, float]:
+    """A contact sheet of videos of a few captions of the data, if there are clips of the usual size. No scores."""
+    usual = [n for n, clip in enumerate(footage.clips) if (clip.pair.height, clip.pair.width) == footage.size]
+    rows = []
+    for number in evenly(usual, count):
+        text, frames = footage.caption(number), footage.clips[number].pair.frames
+        first = footage.frames(number, 1) if model.limits.context == "beside" else None
+        rows.append((text, small(sampled(model, text, number, frames, first))))
+    if rows:
+        save_sheet(sheet, rows, columns=6, scale=1)
+    return {}
 
 
 def sampled(model: Model, text: str, seed: int, frames: int, image: Tensor | None = None) -> Tensor:
