@@ -2,9 +2,12 @@
 
 import os
 
+import pytest
 import torch
+from safetensors import SafetensorError
 
-from longtake.train.store import OVERHEAD, STALE, Store
+from longtake.train import store as stores
+from longtake.train.store import OVERHEAD, STALE, Store, StoreError
 
 ENTRY = torch.arange(512, dtype=torch.float16).reshape(2, 4, 8, 8)
 SIZE = ENTRY.numel() * 2 + OVERHEAD
@@ -77,3 +80,14 @@ def test_leftovers_of_killed_processes_go_and_those_at_work_stay(tmp_path):
         os.utime(tmp_path / f"{name}.1.part", (then, then))
     Store(tmp_path, 2 * SIZE).put("a", ENTRY)
     assert {path.name for path in tmp_path.iterdir()} == {"new.1.part", "a.safetensors"}
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half(tmp_path, monkeypatch):
+    def no_room(tensors, path):
+        path.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(stores, "save_file", no_room)
+    with pytest.raises(StoreError, match=r"No space left on device\. Make room there"):
+        Store(tmp_path, 9 * SIZE).put("a", ENTRY)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,6 +117,11 @@ class Footage:
         pair, numbers = next(found for found in self.buckets if found[0] == self.clips[number].pair)
         area = pair.height * pair.width / (self.size[0] * self.size[1])
         return Lot(pair.shape[0], numbers, numbers, math.ceil(pair.shape[0] * area - 1e-9))
+
+    @property
+    def usual(self) -> tuple[int, int]:
+        """The size (height, width) of most clips."""
+        return Counter((clip.pair.height, clip.pair.width) for clip in self.clips).most_common(1)[0][0]
 
     def facts(self) -> dict[str, Any]:
         """What a run must find unchanged to go on: the clips and captions of every video, hashed, and their shapes."""

@@ -19,6 +19,10 @@ OVERHEAD = 256  # bytes of a file besides its tensor, at most
 STALE = 3600  # seconds after which an unfinished file belongs to nobody
 
 
+class StoreError(ValueError):
+    """Latents that cannot be kept."""
+
+
 class Store:
     """A folder of at most `limit` bytes, but for what other processes are writing at the same time."""
 
@@ -44,15 +48,20 @@ class Store:
             return None
 
     def put(self, key: str, latents: Tensor) -> None:
-        """Keep a tensor; nothing if it is larger than all the room. OSError if the disk is full."""
+        """Keep a tensor; nothing if it is larger than all the room. StoreError if it cannot be written."""
         size = latents.numel() * latents.element_size() + OVERHEAD
         if size > self.limit:
             return
-        self._make_room(size)
         draft = self.folder / f"{key}.{os.getpid()}.part"
         try:
+            self._make_room(size)
             save_file({"latents": latents.contiguous()}, draft)
             os.replace(draft, self._path(key))
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"latents cannot be kept in {self.folder}: {error}. Make room there, or set `cache` to another folder, or "
+                "`cache_gb` to less"
+            ) from error
         finally:
             draft.unlink(missing_ok=True)
 
@@ -79,4 +88,6 @@ class Store:
             os.utime(path)
         except FileNotFoundError:
             return False
+        except PermissionError:  # of somebody else's folder
+            return path.exists()
         return True

@@ -128,7 +128,7 @@ class Video:
         codec = wan_codec.load(folder, torch.float32)
         sees = Sees(
             *made_by(model, config), view=net.view, step=codec.scale * net.patch_size[1], stride=codec.stride,
-            scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest(weights.files(folder)),
+            scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest([*weights.files(folder), folder / "config.json"]),
         )  # fmt: skip
         footage = open_footage(Path(self.config.folder), config, sees, codec.encode, reporting())
         self._warn(footage)
@@ -196,7 +196,7 @@ class Video:
         if self.codec_folder is not None:
             facts, more = dict(self.data.facts()), {}
             if isinstance(self.data, Footage):
-                facts, more = {"clips": 0}, {"fps": self.data.fps, "size": list(self.data.size)}
+                facts, more = {"clips": 0}, {"fps": self.data.fps, "size": list(self.data.usual)}
             card, clips = replace(self.card, more={**more, **self.card.more}), {"count": facts.pop("clips"), **facts}
             export(out, self.codec_folder, self.text_folder, out / "model", card, clips)
 
@@ -206,7 +206,7 @@ class Video:
         codec, config = wan_codec.load(self.codec_folder, torch.float32), self.module.config
         kind, fps, size = self.card.kind, float(FPS), (SIDE, SIDE)
         if isinstance(self.data, Footage):
-            fps, size = self.data.fps, self.data.size
+            fps, size = self.data.fps, self.data.usual
         limits = Limits(config.view, config.block, kind == "df", CONTEXT[kind], causal=config.causal)
         return Model(
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=fps,
@@ -270,7 +270,7 @@ def obeyed(model: Model, count: int, sheet: Path) -> dict[str, float]:
 
 def shown(model: Model, footage: Footage, count: int, sheet: Path) -> dict[str, float]:
     """A contact sheet of videos of a few captions of the data, if there are clips of the usual size. No scores."""
-    usual = [n for n, clip in enumerate(footage.clips) if (clip.pair.height, clip.pair.width) == footage.size]
+    usual = [n for n, clip in enumerate(footage.clips) if (clip.pair.height, clip.pair.width) == footage.usual]
     rows = []
     for number in evenly(usual, count):
         text, frames = footage.caption(number), footage.clips[number].pair.frames
