@@ -11,11 +11,13 @@ import torch
 from longtake.data.filters import Rules
 from longtake.data.prepare import Request, prepare
 from longtake.models import builtin, load, wan_codec, weights
+from longtake.models.umt5 import UmT5Text
 from longtake.train.checkpoint import newest_checkpoint, read
 from longtake.train.config import ConfigError
 from longtake.train.loop import Settings, train
 from longtake.train.recipes import RECIPES
 from longtake.train.shards import Loss
+from tests import released
 from tests.data.clips import real
 
 from .toys import curve, quiet
@@ -171,3 +173,18 @@ def test_a_folder_that_says_too_little_is_refused(root, tmp_path):
         made("flow", {**settings, "footage": {}}, tmp_path)
     with pytest.raises(ValueError, match="longtake data prepare"):
         made("flow", {**settings, "folder": str(tmp_path)}, tmp_path)
+
+
+def test_a_released_checkpoint_learns_with_its_own_text_encoder(root, tmp_path):
+    """A folder as diffusers writes it: umT5 with its own length of prompts, and a codec whose latents it learns from."""
+    model = released.diffusers(tmp_path / "model", released.parts("t2v"))
+    settings = {"init": str(model), "folder": str(root / "out"), "frames": 20, "judged": 0}
+    footage = {"fps": 24.0, "seconds": [0.7], "sizes": [[32, 64]]}
+    recipe = made("flow", {**settings, "footage": footage}, tmp_path / "run")
+    sample = recipe.draw(0, rng(0))
+    assert sample.video.shape[1] == recipe.module.config.in_channels and torch.isfinite(recipe.loss(0, rng(0)).total)
+    direct = UmT5Text(recipe.video.text.encoder, released.tokenizer())
+    words = ["a man on a bike &amp; a bus"]
+    assert torch.equal(recipe.video.text.encode(words), direct.encode(words))
+    with pytest.raises(ConfigError, match="give `fps` and `sizes`"):
+        made("flow", settings, tmp_path / "other")

@@ -1,1 +1,1 @@
-"""Footage to training data: `prepare` finds the shots worth learning from, `Prepared` gives them to a recipe."""
+"""Footage to training data: `prepare` finds the shots worth learning from, `manifest.read` gives them to the trainer."""
