@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from longtake.api import generate
+from longtake.data.filters import Rules
+from longtake.data.prepare import Request, prepare
 from longtake.models import load, ltx, ltx_codec, ltx_codec_config, weights
 from longtake.train.loop import Settings, train
 from longtake.train.mixed import Drawing, Given, fill_clips
 from longtake.train.recipes.mixed import Mixed
 from longtake.world import parse, render
 from tests.checkpoints import random_text
+from tests.data.clips import moving, write
 
 MIXED = dict(seconds=(1.0, 1.5), sizes=((32, 32), (24, 40)), clips=3, drawing={"tokens": 600}, judged=0)
 
@@ -174,3 +177,42 @@ def test_levels_are_drawn_as_asked():
     rng = torch.Generator().manual_seed(0)
     mended, published = (Drawing(levels=kind).level(rng, 4000, 12_000) for kind in ("mended", "published"))
     assert float((mended < 0.3).float().mean()) > 0.02 > float((published < 0.3).float().mean())
+
+
+# ---------------------------------------------------------------- real clips
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A wide and a tall video of 40 frames, prepared; one has a caption."""
+    root = tmp_path_factory.mktemp("videos")
+    write(root / "in" / "wide.mp4", moving(1, 40, 48, 72))
+    write(root / "in" / "tall.mp4", moving(2, 40, 72, 48))
+    (root / "in" / "wide.txt").write_text("blocks that move")
+    assert prepare(root / "in", root / "out", Request(Rules(seconds=0.5, side=48), "none")).kept == 2
+    return root / "out"
+
+
+def test_a_prepared_folder_is_learned_as_well(table, prepared, tmp_path):
+    """Shots of several shapes go into one batch, with their captions; what is made has their size and rate."""
+    real = {
+        **table, "data": "", "folder": str(prepared), "seconds": (2.0, 1.0), "sizes": ((32, 48), (48, 32)),
+        "footage": {"fps": 16.0, "cache": str(tmp_path / "cache")}, "drawing": {"tokens": 600, "drop": 0.0},
+        "card": {"options": {"window": 17, "overlap": 1}, "steps": 1},
+    }  # fmt: skip
+    recipe = Mixed(real, tmp_path / "run")
+    assert {pair.name for pair in recipe.pairs} == {"33x32x48", "33x48x32"}
+    batch = recipe.draw(0, torch.Generator().manual_seed(0))
+    assert set(batch.pairs) == set(recipe.pairs) and set(batch.told) == {"blocks that move", ""}
+    for row, (pair, keep) in enumerate(zip(batch.pairs, batch.kept)):
+        number = next(n for n, clip in enumerate(recipe.footage.clips) if clip.pair == pair)
+        assert torch.equal(batch.video[row], recipe.footage.latents(number).flatten(1).T[keep])
+        frames, rows, columns = pair.shape
+        assert torch.equal(batch.rope[row], recipe.module.places(range(frames), rows, columns, 16.0)[keep])
+    train(recipe, Settings(steps=1, warmup=0, save=0), tmp_path / "run", lambda line: None, {"mixed": real})
+    model = load(tmp_path / "run" / "model")
+    assert model.fps == 16 and model.size == (32, 48)
+    assert recipe.check(1, tmp_path) == {} and recipe.dataset()["clips"] == 2
+
+
+def test_footage_needs_a_folder(table, tmp_path):
+    with pytest.raises(ValueError, match="give `folder` too"):
+        Mixed({**table, "footage": {"fps": 16.0}}, tmp_path)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from torch import Tensor
 from longtake.noise import token_shift
 from longtake.train.checkpoint import write_json
 from longtake.train.data import SHARDS, Encode, Source, fill_shards, pool_sprite, stacked
+from longtake.train.footage import Footage
 from longtake.train.levels import logit_normal, token_levels
 from longtake.train.pairs import Pair, draw_kept, draw_tokens, grouped
 from longtake.world import caption, render
@@ -99,8 +101,58 @@ class Batch:
     kept: Sequence[Tensor]
 
 
+class Lots(Protocol):
+    """Clips of pairs, by number."""
+
+    def weight(self, pair: Pair) -> int:
+        """How often a pair is drawn, beside others."""
+
+    def draw(self, pair: Pair, chance: random.Random) -> int:
+        """The number of one of its clips."""
+
+    def clip(self, pair: Pair, number: int) -> tuple[Tensor, Tensor]:
+        """Tokens (N, C) and share of the sprite (N,) of a clip, frame by frame, row by row."""
+
+    def told(self, pair: Pair, number: int, chance: random.Random) -> str:
+        """A caption of it."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a run must find unchanged to go on; `clips` counts them."""
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Clips of a prepared folder: those of a pair are the clips of its bucket, and it is drawn as often as it has some."""
+
+    footage: Footage
+
+    def weight(self, pair: Pair) -> int:
+        """See `Lots`."""
+        return len(self._numbers(pair))
+
+    def draw(self, pair: Pair, chance: random.Random) -> int:
+        """See `Lots`."""
+        return chance.choice(self._numbers(pair))
+
+    def clip(self, pair: Pair, number: int) -> tuple[Tensor, Tensor]:
+        """See `Lots`; nothing is known of sprites here."""
+        tokens = self.footage.latents(number).flatten(1).T
+        return tokens, torch.zeros(len(tokens))
+
+    def told(self, pair: Pair, number: int, chance: random.Random) -> str:
+        """See `Lots`."""
+        return self.footage.caption(number)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Lots`."""
+        return self.footage.facts()
+
+    def _numbers(self, pair: Pair) -> list[int]:
+        return next(numbers for found, numbers in self.footage.buckets if found == pair)
+
+
 class Clips:
-    """Clips of every size in memory, half precision; item (pair, n) is the beginning of clip n of that size."""
+    """Pocket clips of every size in memory, half precision; clip n of a pair is the beginning of clip n of its size."""
 
     def __init__(self, root: Path, found: Sequence[Pair], seed: int):
         self.longest = max(pair.frames for pair in found)
@@ -120,14 +172,26 @@ class Clips:
         """Of all sizes together."""
         return self.count * len(self.latents)
 
+    def weight(self, pair: Pair) -> int:
+        """See `Lots`: every pair as often as any."""
+        return 1
+
+    def draw(self, pair: Pair, chance: random.Random) -> int:
+        """See `Lots`."""
+        return chance.randrange(self.count)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Lots`; one source for all sizes, so that it can be told which facts were seen."""
+        return {**asdict(self.source), "clips": len(self)}
+
     def clip(self, pair: Pair, number: int) -> tuple[Tensor, Tensor]:
-        """Tokens (N, C) and sprite (N,) of clip `number` of a pair, frame by frame, row by row."""
+        """See `Lots`."""
         size, frames = (pair.height, pair.width), pair.shape[0]
         latents, sprite = self.latents[size][number, :, :frames], self.sprite[size][number, :frames]
         return latents.float().flatten(1).T, sprite.float().flatten()
 
     def told(self, pair: Pair, number: int, chance: random.Random) -> str:
-        """A caption of it."""
+        """See `Lots`."""
         clip = self.source.clip(self.first[pair.height, pair.width] + number)
         return caption(clip.scenes[0].facts, chance)
 
@@ -173,17 +237,19 @@ class Draw:
     """Draws batches. places: the rotation table of a pair's tokens."""
 
     def __init__(
-        self, clips: Clips, found: Sequence[Pair], how: Drawing, given: Given, places: Callable[[Pair], Tensor]
+        self, clips: Lots, found: Sequence[Pair], how: Drawing, given: Given, places: Callable[[Pair], Tensor]
     ):
         self.clips, self.how, self.given, self.places = clips, how, given, places
         self.groups = grouped(found, how.most)
 
     def __call__(self, rng: torch.Generator) -> Batch:
-        """A batch of one group: as many clips as fit, each pair as often as any."""
+        """A batch of one group: as many clips as fit, of each pair as many as its weight says."""
         chance = random.Random(int(torch.randint(1 << 62, (), generator=rng)))
-        group = chance.choices(self.groups, [len(group) for group in self.groups])[0]
+        weights = [[self.clips.weight(pair) for pair in group] for group in self.groups]
+        place = chance.choices(range(len(weights)), [sum(each) for each in weights])[0]
+        group = self.groups[place]
         kept = draw_kept(rng, group, self.how.most)
-        drawn = [chance.choice(group) for _ in range(max(1, self.how.tokens // kept))]
+        drawn = chance.choices(group, weights[place], k=max(1, self.how.tokens // kept))
         levels = self.how.level(rng, len(drawn), kept)
         rows = [self._row(pair, level, kept, chance, rng) for pair, level in zip(drawn, levels)]
         video, level, sprite, known, rope, told, keep = (list(part) for part in zip(*rows))
@@ -195,7 +261,7 @@ class Draw:
 
     def _row(self, pair: Pair, level: Tensor, kept: int, chance: random.Random, rng: torch.Generator) -> tuple:
         """Of one clip: video, level, sprite, known, rope of the kept tokens, its caption, and their numbers."""
-        number = chance.randrange(self.clips.count)
+        number = self.clips.draw(pair, chance)
         video, sprite = self.clips.clip(pair, number)
         frames, rows, columns = pair.shape
         known = self.given.known(frames, chance).repeat_interleave(rows * columns)

@@ -7,13 +7,13 @@ relay that makes long videos. Levels follow the published shift by tokens, mende
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from longtake.models import ltx_codec
@@ -22,16 +22,18 @@ from longtake.models.ltx import LTXTransformer
 from longtake.models.ltx_checkpoint import text_encoder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_session import LTXSession
+from longtake.models.weights import digest, files
 from longtake.plan import Limits
 from longtake.train.config import read_table
 from longtake.train.export import Card, card_of, export
 from longtake.train.family import LTX
-from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, fill_clips
+from longtake.train.footage import Footage, FootageConfig, Sees, open_footage
+from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, Lots, Shots, fill_clips
 from longtake.train.pairs import Pair, pairs
-from longtake.train.ranks import ranks
+from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.shards import Loss
 from longtake.train.start import Origin, keep_shape, network
-from longtake.train.video import obeyed
+from longtake.train.video import obeyed, shown
 from longtake.world import FPS, SIDE
 
 CARD = Card(name="pocket-ltx", plan="relay", options={"window": 193, "overlap": 1}, shift=2.0, family="ltx")
@@ -46,7 +48,8 @@ class MixedConfig:
     text: folder with text_encoder/ and tokenizer/. codec: folder of an LTX codec. init: a model or a run to start from
     (see `start.network`), whose text encoder and codec are used if no others are named. network: an LTXConfig, or with
     `init` what differs; what the codec decides is filled in. data: folder of latents; without it, they are made in the
-    run's folder. drawing, given: see `mixed.Drawing` and `mixed.Given`. sprite: extra weight of the sprite in the loss.
+    run's folder. folder: one that `longtake data prepare` wrote, in place of clips and data; footage then says in place of
+    seconds and sizes, where they differ, how its shots become clips (see `footage.FootageConfig`). drawing, given: see `mixed.Drawing` and `mixed.Given`. sprite: extra weight of the sprite in the loss.
     judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
     """
 
@@ -55,6 +58,8 @@ class MixedConfig:
     init: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
+    folder: str = ""
+    footage: Mapping[str, Any] = field(default_factory=dict)
     seconds: Sequence[float] = (5.0, 8.0, 10.0)
     sizes: Sequence[Sequence[int]] = ((SIDE, SIDE), (64, 96), (48, 64))
     clips: int = 512
@@ -72,6 +77,8 @@ class MixedConfig:
             raise ValueError("there is no text encoder: give `text`, a folder with text_encoder/ and tokenizer/")
         if not self.seconds or not self.sizes or any(len(size) != 2 for size in self.sizes):
             raise ValueError("say at least one duration in `seconds` and one [height, width] in `sizes`")
+        if self.footage and not self.folder:
+            raise ValueError("footage says how shots of a prepared folder become clips: give `folder` too")
 
 
 class Mixed:
@@ -84,19 +91,39 @@ class Mixed:
         how = read_table(Drawing, settings.drawing, "mixed.drawing")
         given = read_table(Given, settings.given, "mixed.given")
         self.module: LTXTransformer
-        self.module, start = network(settings.network, settings.init, _nothing if ranks()[0] else print, LTX)
+        self.module, start = network(settings.network, settings.init, reporting(), LTX)
         self.codec_folder = Path(settings.codec) if settings.codec else _beside(start, "vae")
         self.text_folder = Path(settings.text) if settings.text else _beside(start, "text_encoder").parent
         self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32)
         self.text = text_encoder(self.text_folder, torch.float32)
         self._fit(start)
-        self.pairs = pairs(settings.seconds, settings.sizes, self.codec.stride, self.codec.scale, FPS)
+        self.footage = self._shots() if settings.folder else None
+        self.fps, self.size = (self.footage.fps, self.footage.size) if self.footage else (float(FPS), (SIDE, SIDE))
+        self.pairs = [pair for pair, _ in self.footage.buckets] if self.footage else self._pairs()
         self.card = card_of(self._suited(), settings.card, "mixed.card")
-        self.clips = self._clips(out)
+        self.clips: Lots = Shots(self.footage) if self.footage else self._clips(out)
         self._tables: dict[Pair, Tensor] = {}
         self.draws = Draw(self.clips, self.pairs, how, given, self.places)
         if not ranks()[0]:
             keep_shape(out, self.module.config)
+
+    def _pairs(self) -> list[Pair]:
+        return pairs(self.config.seconds, self.config.sizes, self.codec.stride, self.codec.scale, FPS)
+
+    def _shots(self) -> Footage:
+        """Clips of a prepared folder, encoded as far as there is room; ranks share the work."""
+        settings, codec = self.config, self.codec
+        told = {"seconds": settings.seconds, "sizes": settings.sizes, "fps": float(FPS), **settings.footage}
+        config = read_table(FootageConfig, told, "mixed.footage")
+        height, width = config.sizes[0]
+        sees = Sees(
+            config.fps, (height, width), view=self.module.config.view(config.fps), step=codec.scale, stride=codec.stride,
+            scale=codec.scale, channels=codec.channels, codec=digest([*files(self.codec_folder), self.codec_folder / "config.json"]),
+        )  # fmt: skip
+        footage = open_footage(Path(settings.folder), config, sees, codec.encode, reporting())
+        footage.fill(ranks(), reporting())
+        wait_for_all()
+        return footage
 
     def _fit(self, start: Origin | None) -> None:
         """Tell the network what its codec decides. ValueError if the two, or the text encoder, do not go together."""
@@ -117,6 +144,7 @@ class Mixed:
     def _suited(self) -> Card:
         """What the model says of itself, if the config does not."""
         more: dict[str, Any] = {"view": max(pair.shape[0] for pair in self.pairs)}
+        more |= {"fps": self.fps, "size": list(self.size)} if self.footage else {}
         return replace(CARD, more=more | ({"decode": DECODE} if self.codec.config.timestep_conditioning else {}))
 
     def _clips(self, out: Path) -> Clips:
@@ -125,15 +153,14 @@ class Mixed:
         if settings.data:
             return Clips(Path(settings.data), self.pairs, settings.seed)
         fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, self.codec.encode, ranks())
-        if ranks()[1] > 1:
-            dist.barrier()
+        wait_for_all()
         return Clips(out / "latents", self.pairs, settings.seed)
 
     def places(self, pair: Pair) -> Tensor:
         """Where the tokens of a pair stand (N, D/2)."""
         if pair not in self._tables:
             frames, rows, columns = pair.shape
-            self._tables[pair] = self.module.places(range(frames), rows, columns, FPS)
+            self._tables[pair] = self.module.places(range(frames), rows, columns, self.fps)
         return self._tables[pair]
 
     # ------------------------------------------------------------ what is learned
@@ -155,8 +182,8 @@ class Mixed:
         return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
 
     def dataset(self) -> dict[str, Any]:
-        """See `HasData`; one source for all sizes, so that it can be told which facts were seen."""
-        return {**asdict(self.clips.source), "clips": len(self.clips)}
+        """See `HasData`."""
+        return self.clips.facts()
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""
@@ -166,14 +193,16 @@ class Mixed:
 
     # ------------------------------------------------------------ what comes of it
     def check(self, step: int, out: Path) -> dict[str, float]:
-        """Share of a few prompts that is obeyed; a contact sheet goes to out."""
-        if not self.config.judged:
+        """Share of a few prompts that is obeyed, of the pocket world; a contact sheet goes to out."""
+        sheet, count = out / f"sheet-{step:06d}.png", self.config.judged
+        if not count:
             return {}
-        return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
+        return shown(self.model(), self.footage, count, sheet) if self.footage else obeyed(self.model(), count, sheet)
 
     def finish(self, out: Path) -> None:
         """Write the folder `model`, which `--model` accepts."""
-        clips = {**asdict(self.clips.source), "count": len(self.clips)}
+        facts = {"clips": 0} if self.footage else self.clips.facts()
+        clips = {"count": facts.pop("clips"), **facts}
         export(out, self.codec_folder, self.text_folder, out / "model", self.card, clips)
 
     def model(self) -> Model:
@@ -183,9 +212,9 @@ class Mixed:
         codec.timestep = decode.get("timestep", codec.timestep)
         return Model(
             name=f"{card.name} in training", family="ltx", limits=Limits(view=card.more["view"]), codec=codec,
-            text=self.text, fps=FPS, session=lambda: LTXSession(self.module), size=(SIDE, SIDE),
+            text=self.text, fps=self.fps, session=lambda: LTXSession(self.module), size=self.size,
             guidance=card.guidance, plan=card.plan, options=card.all_options(), sampling=card.sampling(),
-            tokens=(SIDE // codec.scale) ** 2, decode_noise=decode.get("noise", 0.0),
+            tokens=math.prod(side // codec.scale for side in self.size), decode_noise=decode.get("noise", 0.0),
             blocks=self.module.config.num_layers,
         )  # fmt: skip
 
@@ -200,7 +229,3 @@ def _beside(start: Origin | None, name: str) -> Path:
 def _ours(start: Origin) -> bool:
     """Whether the config of a model says everything: those that are released leave some of it to the codec."""
     return start.folder is None or (start.folder / "longtake.json").exists()
-
-
-def _nothing(line: str) -> None:
-    pass
