@@ -10,6 +10,7 @@ import pytest
 
 from longtake.cli import run
 from longtake.reel.manifest import manifest_of
+from tests.checkpoints import random_wan
 
 CLOCK = ["--model", "clock"]
 
@@ -113,6 +114,14 @@ def test_nothing_is_left_behind_by_a_refusal_or_a_dry_run(tmp_path):
     assert run(["generate", "a", *CLOCK, "--seconds", "30", "--dry-run", "-o", str(out)]) == 0
     assert run(["generate", "a", *CLOCK, "--overlap", "20", "-o", str(out)]) == 2
     assert not out.exists()
+
+
+def test_a_preview_is_of_the_size_that_was_asked_for(capsys, tmp_path):
+    folder = random_wan(tmp_path / "m")
+    asked = ["generate", "a red ball", "--model", str(folder), "--seconds", "0.3", "--steps", "1", "--device", "cpu"]
+    assert run([*asked, "--size", "32x48", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "48 x 32" in said and "3 latent frames (72 tokens)" in " ".join(said.split())
 
 
 def test_from_prompt_to_proof(capsys, tmp_path):

@@ -72,6 +72,7 @@ def windows(settings: Settings, model: Model, frames: int) -> Iterator[Window]:
 
 def preview(settings: Settings, model: Model, speed: Calibration, console: Console, folder: Path) -> None:
     """Print the plan. SettingsError if the disk cannot hold the video."""
+    model = settings.model_of(model)
     endless = settings.frames is None
     frames = settings.frames or settings.before + round(MINUTE * settings.fps)
     disk = _disk(model, frames, settings.fps)
