@@ -216,3 +216,11 @@ def test_a_prepared_folder_is_learned_as_well(table, prepared, tmp_path):
 def test_footage_needs_a_folder(table, tmp_path):
     with pytest.raises(ValueError, match="give `folder` too"):
         Mixed({**table, "footage": {"fps": 16.0}}, tmp_path)
+
+
+def test_a_check_judges_what_the_network_makes(table, tmp_path):
+    card = {"options": {"window": 41, "overlap": 1}, "steps": 1, "guidance": 1.0}
+    recipe = Mixed({**table, "judged": 1, "card": card}, tmp_path)
+    with torch.no_grad():
+        scores = recipe.check(7, tmp_path)
+    assert set(scores) == {"colour", "shape", "motion", "scenery"} and (tmp_path / "sheet-000007.png").exists()
