@@ -1,7 +1,9 @@
 """Conditional clips: every frame is told its own row of the track, under every plan; two scales as published."""
 
+import wave
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from longtake.models.clock import ClockSession, clock
 from longtake.plan import PlanError
 from longtake.plans import plan
 from longtake.script import Script
-from longtake.track import Track, TwoScales
+from longtake.track import Track, TwoScales, read
 
 LENGTH = 120
 TRACK = Track(torch.stack([torch.arange(LENGTH), -torch.arange(LENGTH)], 1).float())
@@ -94,3 +96,28 @@ def test_what_is_no_track_is_refused():
     for model, takes in ((clock(4), "takes none"), (replace(clock(4), track=1), "takes one of 1 numbers")):
         with pytest.raises(PlanError, match=f"2 numbers for a frame, and clock {takes}"):
             Rollout(model, Script.of("a", 24, 1.0), plan("relay"), track=TRACK)
+
+
+def test_a_table_and_a_sound_are_read(tmp_path):
+    (tmp_path / "pose.csv").write_text("# x, y\n0.5,-1\n0.25,2\n")
+    assert read(tmp_path / "pose.csv", 24).tolist() == [[0.5, -1.0], [0.25, 2.0]]
+    time_ = np.arange(24000) / 8000
+    beeps = (np.sin(2 * np.pi * 440 * time_) * np.where(time_ % 1 < 0.5, 12000, 0)).astype("<i2")
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, len(beeps), "NONE", ""))
+        file.writeframes(beeps.tobytes())
+    loud = read(tmp_path / "voice.wav", 16)
+    assert loud.shape == (48, 1) and float(loud.max()) == 1
+    assert loud[1:7].min() > 0.9 and loud[9:15].max() < 0.05 and loud[33:39].min() > 0.9
+
+
+def test_what_is_no_track_file_is_said(tmp_path):
+    (tmp_path / "words.csv").write_text("a,b\n")
+    (tmp_path / "noise.wav").write_bytes(b"nothing")
+    for name, words in (
+        ("words.csv", "no table of numbers"),
+        ("noise.wav", "read as a sound"),
+        ("gone.csv", "no track"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            read(tmp_path / name, 24)

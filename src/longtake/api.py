@@ -38,6 +38,8 @@ def generate(
     image: Picture | None = None,
     end_image: Picture | None = None,
     video: Path | Tensor | None = None,
+    track: str | Path | Tensor | None = None,
+    track_scale: float = 1.0,
     **options: Any,
 ) -> Iterator[Tensor]:
     """Output frames as they are made: uint8 tensors (T, H, W, 3), in order, without gap. Leaving the loop stops it.
@@ -47,6 +49,7 @@ def generate(
     `longtake.PLANS`); what is not given is what suits the model. size: (height, width).
     image, end_image: the first frame (or the script's `image`), and the picture that the video comes to. video: what this one goes on from, a file
     or uint8 (T, H, W, 3); its frames come first, in the size and rate of the run, and `seconds` counts the new ones.
+    track: what drives the new frames, beside the prompt, for a model that takes it: a .csv, a sound, or rows (T, D).
     Errors: ValueError (ScriptError, PlanError, ModelError, ...) with a sentence that says what to do.
     """
     if not isinstance(model, Model):
@@ -54,10 +57,15 @@ def generate(
     if isinstance(script, str) and seconds is None and not endless:
         seconds = DEFAULT_SECONDS
     image = beginning(script) if image is None else image
-    given = Given(image, end_image, Path(video) if isinstance(video, str) else video)
+    given = Given(
+        image,
+        end_image,
+        Path(video) if isinstance(video, str) else video,
+        Path(track) if isinstance(track, str) else track,
+    )
     settings = Settings.resolve(
         model, script, seconds=seconds, endless=endless, plan=plan, options=options, fps=fps, seed=seed,
-        guidance=guidance, negative=negative, solver=solver, size=size, given=given,
+        guidance=guidance, negative=negative, solver=solver, size=size, given=given, track_scale=track_scale,
     )  # fmt: skip
     for event in settings.rollout(model, given).run():
         if isinstance(event, Frames):

@@ -21,9 +21,10 @@ from longtake.models.base import Model
 from longtake.models.presets import PRESETS, Kind
 from longtake.pictures import Picture, fitted, opened, resampled, video_of
 from longtake.plan import PlanError
+from longtake.track import read
 
 PIECE = 24  # frames of an earlier video that pass through at a time
-KINDS = ("image", "end", "video")
+KINDS = ("image", "end", "video", "track")
 PLACES = ("frame", "frames", "first")  # what events call a frame of the video that is made
 
 
@@ -42,36 +43,52 @@ class Making(Protocol):
 
 @dataclass(frozen=True)
 class Told:
-    """What the engine is told: see `Rollout` for start, extend and end. before: frames of the whole earlier video."""
+    """What the engine is told: see `Rollout` for start, extend and end. before: frames of the whole earlier video.
+
+    track: rows (T, D) of what drives the new frames.
+    """
 
     start: Tensor | None = None
     extend: bool = False
     end: Tensor | None = None
     before: int = 0
+    track: Tensor | None = None
 
     @property
     def sha256(self) -> str:
-        """Of the frames, bit for bit."""
+        """Of the frames and the track, bit for bit."""
         sha = hashlib.sha256()
-        for frames in (self.start, self.end):
+        for frames in (self.start, self.end, *([] if self.track is None else [self.track])):
             sha.update(b"-" if frames is None else str(tuple(frames.shape)).encode() + frames.numpy().tobytes())
         return sha.hexdigest()
 
 
 class Given:
-    """Pictures and a video as they were given: as files, or in memory.
+    """Pictures, a video and a track as they were given: as files, or in memory.
 
     image: the first frame. end: the last one. video: what came before, a file or uint8 (T, H, W, 3) at the rate of the
-    run. PlanError if image and video are both there.
+    run. track: what drives the new frames, a file (see `track.read`) or rows (T, D). PlanError if image and video are both
+    there.
     """
 
-    def __init__(self, image: Picture | None = None, end: Picture | None = None, video: Path | Tensor | None = None):
+    def __init__(
+        self,
+        image: Picture | None = None,
+        end: Picture | None = None,
+        video: Path | Tensor | None = None,
+        track: Path | Tensor | None = None,
+    ):
         if image is not None and video is not None:
             raise PlanError("a video begins with an image or goes on from a video, not both")
-        self.image, self.end, self.video = image, end, video
+        self.image, self.end, self.video, self.track = image, end, video, track
         self._told: dict[Any, Told] = {}
 
     def __bool__(self) -> bool:
+        return self.pictured or self.track is not None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there is a picture or a video."""
         return any(one is not None for one in (self.image, self.end, self.video))
 
     @property
@@ -82,7 +99,9 @@ class Given:
 
     @property
     def portrait(self) -> bool | None:
-        """Whether the first picture of it is higher than wide; None if it is square."""
+        """Whether the first picture of it is higher than wide; None if it is square, or there is none."""
+        if not self.pictured:
+            return None
         if self.video is None:
             width, height = opened(self.image if self.image is not None else self.end).size  # type: ignore[arg-type]
         else:
@@ -99,8 +118,9 @@ class Given:
         if key not in self._told:
             end = None if self.end is None else video_of(fitted(self.end, size)[None])
             image = None if self.image is None else video_of(fitted(self.image, size)[None])
-            told = Told(image, end=end)
-            self._told[key] = told if self.video is None else replace(self._tail(size, rate, most, stride), end=end)
+            told = Told(image) if self.video is None else self._tail(size, rate, most, stride)
+            rows = read(self.track, rate) if isinstance(self.track, Path) else self.track
+            self._told[key] = replace(told, end=end, track=rows)
         return self._told[key]
 
     def frames(self, size: tuple[int, int], rate: float) -> Iterator[Tensor]:
@@ -140,7 +160,7 @@ def _read(path: Path) -> Iterator[tuple[Fraction, Tensor]]:
 
 def able(model: Model, given: Given) -> None:
     """PlanError unless the model can be told of what is given; it names checkpoints that can."""
-    if given and model.limits.context == "none":
+    if given.pictured and model.limits.context == "none":
         more = f", and others of them, such as {_such('i2v')}, a first picture" if given.end is None else ""
         raise PlanError(
             f"{model.name} is text to video and knows of no frames: diffusion-forcing checkpoints, such as {_such('df')}, "

@@ -32,7 +32,7 @@ class Settings:
 
     size: (height, width), where it is not the model's own. given: the names and SHA-256 of files that the video begins
     with, comes to, or goes on from, of the frames that they become, and how many there are of an earlier video. loras:
-    {path: SHA-256} of those that scenes ask for. place: where the weights lie, if not on the CPU as they are.
+    {path: SHA-256} of those that scenes ask for. track_scale: how much a given track counts. place: where the weights lie, if not on the CPU as they are.
     """
 
     model: str
@@ -48,6 +48,7 @@ class Settings:
     given: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, str] = field(default_factory=dict)
     place: dict[str, Any] = field(default_factory=dict)
+    track_scale: float = 1.0
 
     @staticmethod
     def resolve(
@@ -67,6 +68,7 @@ class Settings:
         given: Given | None = None,
         loras: Sequence[tuple[str, float]] = (),
         place: Mapping[str, Any] | None = None,
+        track_scale: float = 1.0,
     ) -> Settings:
         """Fill in what the model suggests. SettingsError, ScriptError or PlanError say what cannot be done.
 
@@ -105,6 +107,7 @@ class Settings:
             given=_facts(given, _told(given, model, chosen, rate)) if given else {},
             loras=adapters.hashes(script),
             place=dict(place or {}),
+            track_scale=track_scale,
         )
 
     def make_plan(self) -> Plan:
@@ -126,7 +129,7 @@ class Settings:
         if not self.given:
             return Told()
         if not given:
-            raise SettingsError("this run was given pictures or a video: give them again")
+            raise SettingsError("this run was given pictures, a video or a track: give them again")
         told = _told(given, self.model_of(model), self.make_plan(), self.fps)
         if told.sha256 != self.given["pixels"]:
             raise SettingsError(
@@ -145,6 +148,7 @@ class Settings:
     def new_part(self, model: Model, given: Given | None = None) -> Rollout:
         """`rollout`, but without frames of an earlier video."""
         from longtake.engine import Rollout
+        from longtake.track import Track
 
         told = self.told(model, given)
         return Rollout(
@@ -159,6 +163,7 @@ class Settings:
             start=told.start,
             extend=told.extend,
             end=told.end,
+            track=None if told.track is None else Track(told.track, scale=self.track_scale),
         )
 
     @property
@@ -173,8 +178,8 @@ class Settings:
 
     def facts(self) -> dict[str, Any]:
         """A flat json-able record. What was not asked for is left out, as before one could."""
-        extra = ("size", "given", "loras", "place")
-        return {name: value for name, value in asdict(self).items() if value or name not in extra}
+        unasked: dict[str, Any] = {"size": None, "given": {}, "loras": {}, "place": {}, "track_scale": 1.0}
+        return {name: value for name, value in asdict(self).items() if name not in unasked or value != unasked[name]}
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> Settings:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +54,41 @@ class Track:
             first = start + first_frame(latent, stride)
             numbers += [first] * stride if latent == 0 else list(range(first, first + stride))
         return self.rows(numbers).unflatten(0, (len(latents), stride))
+
+
+def read(path: Path, rate: float) -> Tensor:
+    """The rows (T, D) in a file: of a .csv a row of numbers per output frame; of a sound, how loud it is in every frame at
+    this rate, from 0 to 1 at its loudest. PlanError if it cannot be read.
+    """
+    if not path.is_file():
+        raise PlanError(f"there is no track {path}: give the path of a .csv or of a sound")
+    if path.suffix.lower() != ".csv":
+        return _loudness(path, rate)
+    try:
+        return torch.from_numpy(np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float32))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is no table of numbers, a row for each frame: {error}") from error
+
+
+SAMPLES = 16000  # of a sound, per second
+
+
+def _loudness(path: Path, rate: float) -> Tensor:
+    import av
+
+    try:
+        with av.open(f"file:{path}") as container:
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLES)
+            pieces = (part for frame in chain(container.decode(audio=0), [None]) for part in resampler.resample(frame))
+            parts = [piece.to_ndarray()[0] for piece in pieces]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise PlanError(f"{path} cannot be read as a sound: {error}") from error
+    sound = np.concatenate([*parts, np.zeros(0, np.float32)])
+    edges = [int(n * SAMPLES / Fraction(rate)) for n in range(int(len(sound) * Fraction(rate) / SAMPLES) + 1)]
+    loud = np.array([np.sqrt((sound[a:b] ** 2).mean()) for a, b in pairwise(edges)], np.float32)
+    if not len(loud):
+        raise PlanError(f"{path} is shorter than a frame: give a longer sound")
+    return torch.from_numpy(loud / max(float(loud.max()), 1e-6))[:, None]
 
 
 class TwoScales:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from longtake.cli import run
 from longtake.engine import Rollout
 from longtake.eval import driven
 from longtake.eval.driven import followed, unseen
@@ -169,8 +171,8 @@ def test_a_network_without_ears_and_ears_without_a_track_are_refused(table, tmp_
 
 
 # ---------------------------------------------------------------- a chain of clips
-def frames_of(run):
-    return torch.cat([event.video for event in run.run() if isinstance(event, Frames)], 2)
+def frames_of(making):
+    return torch.cat([event.video for event in making.run() if isinstance(event, Frames)], 2)
 
 
 def test_a_finished_model_is_driven_clip_by_clip_and_resumes_exactly(trained):
@@ -187,10 +189,10 @@ def test_a_finished_model_is_driven_clip_by_clip_and_resumes_exactly(trained):
     assert shown["rows"].shape[2] == 57 and not torch.allclose(shown["rows"], shown["none"])
     same = (shown["rows"] == shown["later"]).flatten(3).all(3).all(1)[0]
     assert bool(same[:33].all()) and not bool(same[41:].any()), "a clip hears its own rows alone"
-    run, snapshots = rolled(model, rows, scale=4.0), []
-    for event in run.run():
+    making, snapshots = rolled(model, rows, scale=4.0), []
+    for event in making.run():
         if isinstance(event, Ended):
-            snapshots.append((event.frames, run.state()))
+            snapshots.append((event.frames, making.state()))
     for frames, (tensors, facts) in snapshots[:1]:
         again = rolled(model, rows, scale=4.0)
         again.load({name: tensor.clone() for name, tensor in tensors.items()}, facts)
@@ -202,6 +204,32 @@ def rolled(model, rows, scale=1.0):
     track = None if rows is None else Track(rows, scale=scale)
     start = torch.zeros(1, 3, 1, 64, 64)
     return Rollout(model, told, plan("crossclip", steps=2, overlap=1), start=start, guidance=2.0, track=track)
+
+
+def test_the_command_takes_a_track_keeps_it_and_makes_the_same_again(trained, tmp_path, capsys):
+    model, out = str(trained[1] / "model"), tmp_path / "video"
+    torch.manual_seed(5)
+    (tmp_path / "path.csv").write_text("\n".join(f"{x},{y}" for x, y in torch.rand(57, 2).tolist()))
+    Image.new("RGB", (64, 64), "navy").save(tmp_path / "sea.png")
+    asked = ["a red circle", "--model", model, "--image", tmp_path / "sea.png", "--seconds", "1"]
+    asked += ["--threads", "1", "--steps", "1", "--guidance", "1"]
+    track = ["--track", tmp_path / "path.csv", "--track-scale", "3"]
+    assert run([str(a) for a in ("generate", *asked, *track, "-o", out)]) == 0
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings["track_scale"] == 3 and settings["given"]["track"]["name"] == "track.csv"
+    assert (out / "given" / "track.csv").read_bytes() == (tmp_path / "path.csv").read_bytes()
+    assert run(["verify", str(out)]) == 0
+    capsys.readouterr()
+    assert (
+        run(
+            [
+                str(a)
+                for a in ("generate", "a", "--model", "clock", "--track", tmp_path / "path.csv", "-o", tmp_path / "no")
+            ]
+        )
+        == 2
+    )
+    assert "clock takes none" in capsys.readouterr().err
 
 
 def test_a_model_is_checked_by_how_it_follows(trained, tmp_path, monkeypatch):

@@ -34,6 +34,8 @@ def generate(
     endless: bool = False,
     image: Path | None = None,
     end_image: Path | None = None,
+    track: Path | None = None,
+    track_scale: float = 1.0,
     common: Shared = Common(),  # noqa: B008
     options: Options = PlanOptions(),  # noqa: B008
 ) -> int:
@@ -46,8 +48,11 @@ def generate(
         endless: Go on until Ctrl-C; everything made so far stays watchable.
         image: A picture that the video begins with, scaled to cover the size and cut to its middle.
         end_image: A picture that the video comes to; it is not shown itself.
+        track: What drives the new frames, for a model that takes it: a .csv (a row per frame), or a sound.
+        track_scale: How much the track counts (1: as the model sees fit).
     """
-    return _make(common, options, prompt, script, seconds, endless, image=image, end_image=end_image)
+    told = dict(image=image, end_image=end_image, track=track, track_scale=track_scale)
+    return _make(common, options, prompt, script, seconds, endless, **told)
 
 
 @app.command
@@ -60,6 +65,8 @@ def extend(
     seconds: float | None = None,
     endless: bool = False,
     end_image: Path | None = None,
+    track: Path | None = None,
+    track_scale: float = 1.0,
     common: Shared = Common(),  # noqa: B008
     options: Options = PlanOptions(),  # noqa: B008
 ) -> int:
@@ -73,13 +80,16 @@ def extend(
         seconds: Length of what is added (default: 10 for a prompt; that of the script).
         endless: Go on until Ctrl-C; everything made so far stays watchable.
         end_image: A picture that the video comes to; it is not shown itself.
+        track: What drives the new frames, for a model that takes it: a .csv (a row per frame), or a sound.
+        track_scale: How much the track counts (1: as the model sees fit).
     """
-    return _make(common, options, prompt, script, seconds, endless, video=video, end_image=end_image)
+    told = dict(video=video, end_image=end_image, track=track, track_scale=track_scale)
+    return _make(common, options, prompt, script, seconds, endless, **told)
 
 
 def _make(
     common: Common, options: Any, prompt: str | None, script: Path | None, seconds: float | None, endless: bool,
-    **given: Path | None,
+    **given: Any,
 ) -> int:  # fmt: skip
     """Check what can be checked in an instant, then make the video."""
     chosen = flags.given(options)
@@ -90,7 +100,7 @@ def _make(
     request = Request(
         prompt, script, seconds, endless, common.model, common.plan, chosen, common.seed, common.fps, common.guidance,
         common.negative, common.solver, size=size_of(common.size), loras=common.lora,
-        place=common.place(), **given,  # type: ignore[arg-type]
+        place=common.place(), **given,
     )  # fmt: skip
     return generate(
         request,

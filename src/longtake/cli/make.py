@@ -62,6 +62,8 @@ class Request:
     image: Path | None = None
     end_image: Path | None = None
     video: Path | None = None
+    track: Path | None = None
+    track_scale: float = 1.0
     loras: tuple[str, ...] = ()
     place: Place = field(default_factory=lambda: Place("cpu"))
 
@@ -76,7 +78,9 @@ class Request:
     @cached_property
     def given(self) -> Given:
         """What the video begins with, comes to, or goes on from."""
-        return Given(beginning(self.script) if self.image is None else self.image, self.end_image, self.video)
+        return Given(
+            beginning(self.script) if self.image is None else self.image, self.end_image, self.video, self.track
+        )
 
     def settings(self, model: Model) -> Settings:
         """The request, resolved for a model."""
@@ -88,7 +92,7 @@ class Request:
             model, self.script or self.prompt or "", seconds=seconds, endless=self.endless, plan=self.plan,
             options=self.options, fps=self.fps, seed=self.seed, guidance=self.guidance, negative=self.negative,
             solver=self.solver, size=self.size, given=self.given, loras=[adapters.written(text) for text in self.loras],
-            place=self.place.facts(),
+            place=self.place.facts(), track_scale=self.track_scale,
         )  # fmt: skip
 
     @property
