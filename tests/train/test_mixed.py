@@ -209,7 +209,7 @@ def test_a_prepared_folder_is_learned_as_well(table, prepared, tmp_path):
         assert torch.equal(batch.rope[row], recipe.module.places(range(frames), rows, columns, 16.0)[keep])
     train(recipe, Settings(steps=1, warmup=0, save=0), tmp_path / "run", lambda line: None, {"mixed": real})
     model = load(tmp_path / "run" / "model")
-    assert model.fps == 16 and model.size == (32, 48)
+    assert model.fps == 16 and model.size == recipe.footage.usual
     assert recipe.check(1, tmp_path) == {} and recipe.dataset()["clips"] == 2
 
 

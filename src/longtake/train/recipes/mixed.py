@@ -98,7 +98,7 @@ class Mixed:
         self.text = text_encoder(self.text_folder, torch.float32)
         self._fit(start)
         self.footage = self._shots() if settings.folder else None
-        self.fps, self.size = (self.footage.fps, self.footage.size) if self.footage else (float(FPS), (SIDE, SIDE))
+        self.fps, self.size = (self.footage.fps, self.footage.usual) if self.footage else (float(FPS), (SIDE, SIDE))
         self.pairs = [pair for pair, _ in self.footage.buckets] if self.footage else self._pairs()
         self.card = card_of(self._suited(), settings.card, "mixed.card")
         self.clips: Lots = Shots(self.footage) if self.footage else self._clips(out)
