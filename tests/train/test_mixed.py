@@ -11,8 +11,11 @@ from longtake.api import generate
 from longtake.data.filters import Rules
 from longtake.data.prepare import Request, prepare
 from longtake.models import load, ltx, ltx_codec, ltx_codec_config, weights
+from longtake.models.lora_file import read as read_lora
+from longtake.models.ltx_lora import SPELLING
 from longtake.train.loop import Settings, train
 from longtake.train.mixed import Drawing, Given, fill_clips
+from longtake.train.recipes import RECIPES
 from longtake.train.recipes.mixed import Mixed
 from longtake.world import parse, render
 from tests.checkpoints import random_text
@@ -224,3 +227,14 @@ def test_a_check_judges_what_the_network_makes(table, tmp_path):
     with torch.no_grad():
         scores = recipe.check(7, tmp_path)
     assert set(scores) == {"colour", "shape", "motion", "scenery"} and (tmp_path / "sheet-000007.png").exists()
+
+
+def test_a_lora_is_trained_on_top_and_read_again(table, tmp_path):
+    lora = {"recipe": "mixed", "rank": 2, "targets": ["to_q", "to_v", "ff.net.2"], "settings": table}
+    recipe = RECIPES["lora"](lora, tmp_path)
+    torch.nn.init.normal_(recipe.module.proj_out.weight)
+    train(recipe, Settings(steps=2, lr=1e-2, warmup=0, save=0), tmp_path, lambda line: None, {"lora": lora})
+    trained = [name for name, weight in recipe.module.named_parameters() if weight.requires_grad]
+    assert trained and all(".down." in name or ".up." in name for name in trained)
+    plain = ltx.LTXTransformer(ltx.tiny(num_layers=1, caption_channels=10))
+    assert read_lora(tmp_path / "lora.safetensors", plain, SPELLING)
