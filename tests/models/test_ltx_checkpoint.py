@@ -13,7 +13,7 @@ from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 
-from longtake import api, engine
+from longtake import api, engine, take
 from longtake.engine import Rollout
 from longtake.events import Ended, Frames
 from longtake.models import ModelError, load, ltx_checkpoint, ltx_original
@@ -138,7 +138,7 @@ def test_noise_of_the_decoder_depends_on_seed_and_place_alone(models, monkeypatc
     model = models[True]
     assert model.decode_noise == 0.025 and models[False].decode_noise == 0
     one = video(model)
-    monkeypatch.setattr(engine, "DECODE", 1)
+    monkeypatch.setattr(take, "DECODE", 1)
     assert torch.equal(one, video(model))
     quiet = replace(model, decode_noise=0.0)
     assert not torch.equal(one, video(quiet))

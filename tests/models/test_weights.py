@@ -49,7 +49,7 @@ def test_dtypes(net, tmp_path):
 
 
 def test_a_codec_is_read_again(tmp_path):
-    codec = shuffled(wan_codec.WanCodec(wan_codec.tiny()))
+    codec = shuffled(wan_codec.WanCodec(wan_codec.tiny())).requires_grad_(False)  # as one that was read: same kernels
     weights.save(codec, codec.config, tmp_path, kind="AutoencoderKLWan")
     again = wan_codec.load(tmp_path)
     assert equal(codec, again)
