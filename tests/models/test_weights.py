@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.models import wan, wan_codec, weights
 from longtake.models.weights import WeightsError
-from tests.models.oracles import oracle, rand, shuffled
+from tests.models.oracles import apart, oracle, rand, shuffled
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def test_dtypes(net, tmp_path):
 
 
 def test_a_codec_is_read_again(tmp_path):
-    codec = shuffled(wan_codec.WanCodec(wan_codec.tiny())).requires_grad_(False)  # as one that was read: same kernels
+    codec = shuffled(wan_codec.WanCodec(wan_codec.tiny()))
     weights.save(codec, codec.config, tmp_path, kind="AutoencoderKLWan")
     again = wan_codec.load(tmp_path)
     assert equal(codec, again)
     z = rand(1, 3, 2, 2, 2)
-    assert torch.equal(codec.decode(z), again.decode(z))
+    assert apart(codec.decode(z), again.decode(z)) < 1e-5  # weights that want gradients go through other kernels
 
 
 def test_the_reference_reads_what_we_write(tmp_path):
