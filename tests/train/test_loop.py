@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from longtake.models.fuse import fuse
@@ -14,7 +13,7 @@ from longtake.train.config import ConfigError
 from longtake.train.loop import Settings, newest_checkpoint, run, step_rng, train
 from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
 
-from .toys import Line, Prompted, Weighted, curve, quiet, rank
+from .toys import Line, Prompted, Weighted, curve, in_two, quiet, rank
 
 SHORT = Settings(steps=30, lr=0.05, warmup=5, save=10, log=10)
 
@@ -114,10 +113,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path):
 
 def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
     """Two processes that start from different weights end with the same, which are those of one process that sees both batches."""
-    other = mp.get_context("spawn").Process(target=rank, args=(1, 2, str(tmp_path)))
-    other.start()
-    rank(0, 2, str(tmp_path))
-    other.join()
+    in_two(rank, tmp_path)
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
     assert one["losses"] != two["losses"]
     for name, tensor in one["weights"].items():

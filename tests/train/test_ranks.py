@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from longtake.train import checkpoint
@@ -14,7 +13,7 @@ from longtake.train.config import ConfigError
 from longtake.train.loop import train
 from longtake.train.optim import share_out
 
-from .toys import TWO, Prompted, Uneven, Weighted, curve, quiet, sharded_rank
+from .toys import TWO, Prompted, Uneven, Weighted, curve, in_two, quiet, sharded_rank
 
 ONE = replace(TWO, accumulate=2)  # one process that draws the batches of both
 
@@ -23,11 +22,7 @@ ONE = replace(TWO, accumulate=2)  # one process that draws the batches of both
 def runs(tmp_path_factory):
     """The folder of all runs of two processes."""
     folder = tmp_path_factory.mktemp("ranks")
-    other = mp.get_context("spawn").Process(target=sharded_rank, args=(1, 2, str(folder)))
-    other.start()
-    sharded_rank(0, 2, str(folder))
-    other.join()
-    assert other.exitcode == 0
+    in_two(sharded_rank, folder)
     return folder
 
 

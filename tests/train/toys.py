@@ -6,12 +6,16 @@ import contextlib
 import errno
 import json
 import shutil
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -157,6 +161,28 @@ def curve(folder: Path) -> list[float]:
     """The losses of a run that logs every step."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
+
+
+def in_two(work: Callable[[int, int, str], None], folder: Path) -> None:
+    """Call work(number, 2, folder) in this process as number 0 and in another as 1; neither outlives a failure.
+
+    Skips the test where processes cannot meet: without a loopback interface.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=2).close()
+    except OSError as error:
+        pytest.skip(f"two processes cannot meet here: {error}")
+    other = mp.get_context("spawn").Process(target=work, args=(1, 2, str(folder)), daemon=True)
+    other.start()
+    try:
+        work(0, 2, str(folder))
+        other.join(300)
+    finally:
+        other.kill()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    assert other.exitcode == 0
 
 
 def join(number: int, world: int, folder: Path) -> None:
