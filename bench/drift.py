@@ -6,7 +6,8 @@
 
 An arm is NAME=MODEL and then options of its plan, `plan`, `lora` (a file, at strength 1) or `guidance`. The first arm is
 the base that others are compared with, and so is every arm named by --against. A model that makes video from an image
-is given the true first frame.
+is given the true first frame; with --brief its prompts say how the sprite moves and nothing else, so that what it looks
+like is known from the frames before alone.
 
 Writes clips.jsonl (a line per clip; a run that was stopped goes on from there), curves.svg, videos and strips of the first
 prompts, and drift.md. Metrics, prompts and seeds are those of longtake.eval.drift and are fixed before anything runs.
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ from longtake.models import load
 from longtake.models.base import Model
 from longtake.script import Scene
 from longtake.settings import Settings
+from longtake.world import brief
 
 CLIP = 80  # frames: what a clip of 81 adds when one is shared
 MOVES = "moves"  # whether the judge reads the motion that was asked for, 0 or 1: a still video drifts little
@@ -239,6 +242,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8, help="videos per arm")
     parser.add_argument("--clips", type=int, default=30, help="clips per video")
     parser.add_argument("--first", type=int, default=2 * 10**6, help="seed of the first prompt and noise")
+    parser.add_argument("--brief", action="store_true", help="prompts that tell the motion alone")
     parser.add_argument("--against", action="append", default=[], help="an arm that others are compared with too")
     parser.add_argument("--videos", type=int, default=2, help="prompts whose videos are kept")
     parser.add_argument("--threads", type=int, default=2)
@@ -252,11 +256,14 @@ def main() -> None:
     if strange := [name for name in given.against if name not in names]:
         raise SystemExit(f"--against {strange[0]} names no arm: there are {', '.join(names)}")
     about = {"arms": [asdict(arm) for arm in given.arm], "clips": given.clips, "first": given.first, "frames": CLIP}
+    about |= {"brief": True} if given.brief else {}
     settings = given.out / "settings.json"
     if settings.exists() and json.loads(settings.read_text()) != json.loads(json.dumps(about)):
         raise SystemExit(f"{given.out} holds other arms or lengths: choose another folder")
     settings.write_text(json.dumps(about, indent=2) + "\n")
     prompts = unseen_prompts(given.seeds, given.first, seen(load(given.arm[0].model)))
+    if given.brief:
+        prompts = [replace(prompt, text=brief(prompt.facts, random.Random(prompt.seed))) for prompt in prompts]
     make(given.arm, prompts, given.clips, given.out, given.videos)
     found = curves(given.out, given.arm, prompts, given.clips)
     (given.out / "curves.svg").write_text(svg(found))

@@ -208,6 +208,14 @@ def test_clips_are_encoded_once_and_go_on_where_they_stopped(material, tmp_path)
         fill_cache(tmp_path, Source(frames=41), 2, encode, report=quiet)
 
 
+def test_a_share_of_windows_is_told_the_motion_alone(material):
+    data, chance = Latents(material / "latents", brief=0.3), random.Random(4)
+    said = [parse(text) for n in range(1000) for _, text in data.told(n % 8, 0, 5, chance)[:1]]
+    short = sum("colour" not in facts for facts in said)
+    assert abs(short - 300) < 4 * (1000 * 0.3 * 0.7) ** 0.5
+    assert all(facts["motion"] == data.clips[n % 8].facts_at(0).motion for n, facts in enumerate(said))
+
+
 def test_the_sprite_is_where_the_latents_see_it(material):
     data = Latents(material / "latents")
     assert len(data) == 8 and data.latents.shape[1:] == (4, 11, 8, 8)

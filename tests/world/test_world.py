@@ -15,6 +15,7 @@ from longtake.world import (
     Clip,
     Facts,
     Scene,
+    brief,
     caption,
     describe_vocabulary,
     make_clip,
@@ -121,6 +122,16 @@ def test_switches_come_as_often_as_asked_and_on_the_first_frame_of_a_latent():
     assert all(c.scenes[1].first % 4 == 1 and 0 < c.scenes[1].first < 121 for c in switched)
 
 
+def test_brief_captions_say_the_motion_alone():
+    rng = random.Random(3)
+    for _ in range(200):
+        facts = sample_facts(rng)
+        text = brief(facts, rng)
+        assert parse(text) == {"motion": facts.motion, "size": "normal"} and set(split(text)) - {"."} <= set(
+            vocabulary()
+        )
+
+
 def test_captions_say_the_facts():
     rng = random.Random(0)
     texts = set()
@@ -135,6 +146,7 @@ def test_captions_say_the_facts():
 
 def test_what_is_not_said_is_not_found():
     assert parse("hello") == {"motion": "still", "size": "normal"}
+    assert parse("It moves in a circle.") == {"motion": "orbit", "size": "normal"}
     assert parse("A RED ball, over the sea!") == {
         "motion": "still", "size": "normal", "colour": "red", "shape": "circle", "scenery": "sea",
     }  # fmt: skip

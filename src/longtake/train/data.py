@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from longtake.train.loop import write_json
 from longtake.train.lot import Lot
 from longtake.train.sample import Told
-from longtake.world import Clip, Facts, caption, make_clip, render, stories
+from longtake.world import Clip, Facts, brief, caption, make_clip, render, stories
 from longtake.world.driven import DRIVES
 
 SHARD = 64
@@ -149,13 +149,19 @@ def _encoded(clip: Clip, frames: int, encode: Encode) -> tuple[Tensor, Tensor]:
 
 
 class Latents:
-    """A cache in memory: item n is clip n of the source. Takes 2 bytes per number (about 63 kB per 31 latents)."""
+    """A cache in memory: item n is clip n of the source. Takes 2 bytes per number (about 63 kB per 31 latents).
 
-    def __init__(self, folder: Path, limit: int | None = None):
+    brief: share of windows whose captions tell the motion alone.
+    """
+
+    def __init__(self, folder: Path, limit: int | None = None, brief: float = 0.0):
         shards = sorted(folder.glob(SHARDS))[: limit and -(-limit // SHARD)]
         if not shards:
             raise FileNotFoundError(f"no latents in {folder}: encode clips first")
         self.source = Source(**json.loads((folder / "cache.json").read_text()))
+        if brief and self.source.drive:
+            raise ValueError("the motion of these clips is told by a track: a caption that tells it alone says nothing")
+        self.brief = brief
         parts = [load_file(shard) for shard in shards]
         self.latents = torch.cat([part["latents"] for part in parts])[:limit]
         self.sprite = torch.cat([part["sprite"] for part in parts])[:limit]
@@ -204,7 +210,8 @@ class Latents:
         least = 1 if self.source.stories else 0  # the first frame is of the prompt before
         facts = [self.clips[number].facts_at(first_frame(max(start + f, least))) for f in range(frames)]
         changes = [0, *(f + 1 for f, (old, new) in enumerate(pairwise(facts)) if old != new)]
-        return [(f, self._said(facts[f], chance)) for f in changes]
+        say = brief if self.brief and chance.random() < self.brief else self._said
+        return [(f, say(facts[f], chance)) for f in changes]
 
     def _said(self, facts: Facts, chance: random.Random) -> str:
         return caption(facts, chance, bool(self.drive))  # what drives a sprite is told by a track, not in words

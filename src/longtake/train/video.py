@@ -53,8 +53,8 @@ class VideoConfig:
     folder of the codec. data: folder of latents; without it, `clips` clips of `source` are encoded into the run's folder.
     frames: latent frames per step, shared out over videos. lengths: (share of the run, latents per video) stages; a
     stage with several lengths draws one per step. steps: of the whole run, as in [loop]. drop: share of videos without
-    a caption. sprite: extra weight of the sprite in the loss. shift: of the noise levels. judged: prompts of a check.
-    card: what the finished model says of itself (see `export.Card`).
+    a caption. brief: share of videos whose captions tell the motion alone. sprite: extra weight of the sprite in the
+    loss. shift: of the noise levels. judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
 
     folder: one that `longtake data prepare` wrote, in place of data, clips and source; footage then says in place of
     lengths how its shots become clips (see `footage.FootageConfig`), and `frames` counts latents of its first size.
@@ -71,6 +71,7 @@ class VideoConfig:
     lengths: Sequence[tuple[float, Sequence[int]]] = ((1.0, (25,)),)
     steps: int = 0
     drop: float = 0.1
+    brief: float = 0.0
     sprite: float = 5.0
     shift: float = 3.0
     judged: int = 12
@@ -81,6 +82,8 @@ class VideoConfig:
     def __post_init__(self) -> None:
         if self.folder and (self.data or self.source):
             raise ValueError("clips come from one place: give `folder`, or `data`, or `source`")
+        if self.folder and self.brief:
+            raise ValueError("captions of a prepared folder are as they are: brief is for clips of the pocket world")
         if self.footage and not self.folder:
             raise ValueError("footage says how shots of a prepared folder become clips: give `folder` too")
         if not (self.codec or self.data or self.init):
@@ -119,7 +122,7 @@ class Video:
         if not config.data:
             source = read_table(Source, config.source, "source")
             encode_clips(folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
-        return Latents(folder)
+        return Latents(folder, brief=config.brief)
 
     def _footage(self, model: Path | None) -> Footage:
         """Clips of a prepared folder, encoded as far as there is room; ranks share the work. model: with longtake.json."""

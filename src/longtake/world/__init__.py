@@ -1,6 +1,6 @@
 """The pocket world: endless captioned video of one sprite over a scenery, drawn as a function of time."""
 
-from longtake.world.captions import caption, parse
+from longtake.world.captions import brief, caption, parse
 from longtake.world.clip import FPS, Clip, Scene, make_clip
 from longtake.world.facts import COLOURS, MOTIONS, SCENERIES, SHAPES, SIZES, Facts, sample_facts
 from longtake.world.render import Picture, render
@@ -19,6 +19,7 @@ __all__ = [
     "Facts",
     "Picture",
     "Scene",
+    "brief",
     "caption",
     "describe_vocabulary",
     "make_clip",

@@ -24,6 +24,12 @@ def caption(facts: Facts, rng: random.Random, unsaid: bool = False) -> str:
     return _finish(_order(thing, motion, scenery, rng), rng)
 
 
+def brief(facts: Facts, rng: random.Random) -> str:
+    """A sentence that states the motion alone: what a picture beside it shows needs no words."""
+    motion = rng.choice(WORDS["motion"][facts.motion])
+    return _finish(rng.choices([f"it {motion}", motion], [0.6, 0.4])[0], rng)
+
+
 def _order(thing: str, motion: str, scenery: str, rng: random.Random) -> str:
     """One of four sentence patterns."""
     if not motion:
