@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from longtake.train.recipes.recycle import (
     published_levels,
 )
 from longtake.train.sample import Sample
+
+from .toys import in_two, join, quiet
 
 B, C, F, H = 2, 3, 6, 2
 TABLE = dict(rank=2, alpha=2.0, targets=("mix",), capacity=4, buckets=8)
@@ -228,8 +231,21 @@ def test_the_loss_falls_and_a_resume_changes_nothing(tmp_path):
     assert sum(losses) < sum(fresh.loss(s, rng(s)).total.item() for s in range(20))
 
 
-def quiet(line):
-    pass
+def errors_of_two(number, world, folder):
+    """Three clean batches on each of several processes, two of them shared; writes the levels that are remembered."""
+    join(number, world, Path(folder))
+    made = recipe(Path(folder) / str(number), preset="none", update=1.0, capacity=100, buckets=1, warmup=2)
+    for step in range(3):
+        made.loss(step, rng(10 * step + number))
+    levels = [float(made.memory.slots.get(slot).level[0]) for slot in made.memory.buckets[0]]
+    torch.save(levels, f"{folder}/{number}.pt")
+
+
+def test_two_processes_share_their_errors_in_the_first_batches_alone(tmp_path):
+    in_two(errors_of_two, tmp_path)
+    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
+    assert one[: 4 * B] == two[: 4 * B] and len(set(one[: 4 * B])) == 4 * B
+    assert len(one) == len(two) == 5 * B and not set(one[4 * B :]) & set(two)
 
 
 def test_what_is_wrong_is_said(tmp_path):
