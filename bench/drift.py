@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,6 @@ from longtake.models import load
 from longtake.models.base import Model
 from longtake.script import Scene
 from longtake.settings import Settings
-from longtake.world import brief
 
 CLIP = 80  # frames: what a clip of 81 adds when one is shared
 MOVES = "moves"  # whether the judge reads the motion that was asked for, 0 or 1: a still video drifts little
@@ -263,7 +261,7 @@ def main() -> None:
     settings.write_text(json.dumps(about, indent=2) + "\n")
     prompts = unseen_prompts(given.seeds, given.first, seen(load(given.arm[0].model)))
     if given.brief:
-        prompts = [replace(prompt, text=brief(prompt.facts, random.Random(prompt.seed))) for prompt in prompts]
+        prompts = [prompt.briefly() for prompt in prompts]
     make(given.arm, prompts, given.clips, given.out, given.videos)
     found = curves(given.out, given.arm, prompts, given.clips)
     (given.out / "curves.svg").write_text(svg(found))

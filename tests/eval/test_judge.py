@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_a_switch_changes_one_fact_and_says_so():
         assert replace(prompt.facts, **{name: getattr(later.facts, name)}) == later.facts != prompt.facts
         assert parse(later.text)[name] == getattr(later.facts, name) and later == changed(prompt, name)
         assert not (later.facts.shape in ROUND and later.facts.motion == "spin")
+
+
+def test_a_model_that_brings_pictures_to_life_is_given_the_true_first_one():
+    (prompt,) = unseen_prompts(1, 3)
+    plain, told = (prompt.asked(SimpleNamespace(limits=SimpleNamespace(context=c))) for c in ("levels", "beside"))
+    assert plain == Ask(prompt.text, 3) and (told.script, told.seed, told.frames) == (prompt.text, 3, plain.frames)
+    assert torch.equal(told.image, (prompt.rendered(1)[0] * 255).round().byte().permute(1, 2, 0))
+    assert parse(prompt.briefly().text) == {"motion": prompt.facts.motion, "size": "normal"}
 
 
 def test_two_processes_make_what_one_makes():

@@ -36,7 +36,7 @@ from longtake.models import load
 from longtake.models.base import Codec, Model
 from longtake.script import Scene as Story
 from longtake.train.data import Source
-from longtake.world import Clip, Facts, Scene, caption, render, sample_facts
+from longtake.world import Clip, Facts, Scene, brief, caption, render, sample_facts
 from longtake.world.facts import JUDGED, ROUND, TABLES
 
 WINDOW = 97  # frames that are judged: 25 latents
@@ -56,6 +56,15 @@ class Prompt:
     def rendered(self, frames: int = WINDOW) -> Tensor:
         """The true picture (T, 3, S, S)."""
         return render(Clip((Scene(self.facts),), self.seed), 0, frames).frames
+
+    def briefly(self) -> Prompt:
+        """The same, but its text says how the sprite moves and nothing else: a picture shows the rest."""
+        return replace(self, text=brief(self.facts, random.Random(f"brief {self.seed}")))
+
+    def asked(self, model: Model, script: str | tuple[Story, ...] = "", frames: int = WINDOW) -> Ask:
+        """Its video, or one of other scenes; from the true first frame if the model brings pictures to life."""
+        picture = (self.rendered(1)[0].permute(1, 2, 0) * 255).round().byte() if beside(model) else None
+        return Ask(script or self.text, self.seed, frames, picture)
 
 
 @dataclass(frozen=True)
@@ -105,18 +114,25 @@ def unseen_prompts(count: int, seed: int = SEED, without: frozenset[Known] = fro
 # ---------------------------------------------------------------- videos
 @dataclass(frozen=True)
 class Ask:
-    """A video to make: a text or scenes, the seed of its noise, and its frames if scenes do not say."""
+    """A video to make: a text or scenes, the seed of its noise, its frames if scenes do not say, and its first picture
+    (H, W, 3) in bytes."""
 
     script: str | tuple[Story, ...]
     seed: int
     frames: int = WINDOW
+    image: Tensor | None = None
 
     def made(self, model: Model, settings: Settings = Settings()) -> Tensor:
         """The model's video (T, 3, S, S) in [0, 1]."""
         script = self.script if isinstance(self.script, str) else list(self.script)
         seconds = self.frames / model.fps if isinstance(script, str) else None
-        parts = list(generate(model, script, seconds=seconds, seed=self.seed, **settings.options()))
+        parts = list(generate(model, script, seconds=seconds, seed=self.seed, image=self.image, **settings.options()))
         return torch.cat(parts).permute(0, 3, 1, 2).float() / 255
+
+
+def beside(model: Model) -> bool:
+    """Whether a model is told of a picture beside its input, and makes nothing without one."""
+    return model.limits.context == "beside"
 
 
 def make(model: Model, asked: Sequence[Ask], settings: Settings = Settings(), jobs: int = 1) -> list[Tensor]:
@@ -159,7 +175,7 @@ def obedience(
     """Shares of true renders, reconstructions, the model, and shuffled prompts; and the model's videos."""
     facts = [prompt.facts for prompt in prompts]
     truth = [prompt.rendered() for prompt in prompts]
-    videos = make(model, [Ask(prompt.text, prompt.seed) for prompt in prompts], settings, jobs)
+    videos = make(model, [prompt.asked(model) for prompt in prompts], settings, jobs)
     read = [judge(made) for made in videos]
     return {
         "true renders": score(facts, [judge(frames) for frames in truth]),
@@ -174,7 +190,7 @@ def drift(
 ) -> tuple[dict[str, Row], list[Tensor], float]:
     """Shares in the first and in the last window of long videos; the videos; how well the sceneries of both agree, in dB."""
     frames = WINDOW + (windows - 1) * _new_frames(model)
-    videos = make(model, [Ask(prompt.text, prompt.seed, frames) for prompt in prompts], settings, jobs)
+    videos = make(model, [prompt.asked(model, frames=frames) for prompt in prompts], settings, jobs)
     facts = [prompt.facts for prompt in prompts]
     ends = {"window 1": [v[:WINDOW] for v in videos], f"window {windows}": [v[-WINDOW:] for v in videos]}
     likeness = [psnr(background(v[:WINDOW]), background(v[-WINDOW:])) for v in videos]
@@ -189,7 +205,7 @@ def switches(
     later = [changed(prompt, SWITCHED[number % len(SWITCHED)]) for number, prompt in enumerate(prompts)]
     lengths = (WINDOW / model.fps, 2 * _new_frames(model) / model.fps)
     asked = [
-        Ask((Story(old.text, lengths[0]), Story(new.text, lengths[1])), old.seed) for old, new in zip(prompts, later)
+        old.asked(model, (Story(old.text, lengths[0]), Story(new.text, lengths[1]))) for old, new in zip(prompts, later)
     ]
     videos = make(model, asked, settings, jobs)
     rows = {}
@@ -244,6 +260,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     if given.show:
         return show(model, given.show, given.seed, settings, given.out or Path("."))
     prompts = unseen_prompts(given.prompts, given.seed, seen(model))
+    if given.brief:
+        prompts = [prompt.briefly() for prompt in prompts]
     likeness = None
     if given.windows > 1:
         rows, videos, likeness = drift(model, prompts, given.windows, settings, given.jobs)
@@ -286,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--solver", default="euler", help="euler or unipc")
     parser.add_argument("--context", type=float, help="noise on the history of later windows")
     parser.add_argument("--switch", action="store_true", help="change a fact after the first window")
+    parser.add_argument("--brief", action="store_true", help="prompts that tell the motion alone")
     parser.add_argument("--jobs", type=int, default=1, help="processes that make videos, of one thread each")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--verbose", action="store_true", help="a line for every prompt")
