@@ -18,8 +18,10 @@ from longtake.engine import Rollout
 from longtake.events import Called
 from longtake.geometry import latents_of_frames
 from longtake.ledger import Ledger, Work, blank, size_of
+from longtake.models import svi
 from longtake.models.base import Model
 from longtake.models.clip import ClipConfig, ClipVision
+from longtake.models.presets import Chain
 from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.models.wan_image import Teller
@@ -36,7 +38,10 @@ CALLS = 3  # of a window that are rehearsed where every call is alike: the solve
 
 @dataclass(frozen=True)
 class Shapes:
-    """All that is known of a checkpoint without its weights. words: tokens of a prompt; eyes: for image to video."""
+    """All that is known of a checkpoint without its weights. words: tokens of a prompt; eyes: for image to video.
+
+    chain: how clips are chained (Stable Video Infinity); it may need two networks, each for some of the noise levels.
+    """
 
     name: str
     network: WanConfig
@@ -50,6 +55,12 @@ class Shapes:
     eyes: ClipConfig | None = None
     text_bytes: int = 0
     dtype: torch.dtype = torch.bfloat16
+    chain: Chain | None = None
+
+    @property
+    def experts(self) -> int:
+        """How many networks of this shape there are."""
+        return 2 if self.chain and self.chain.switch else 1
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,8 @@ def stage(shapes: Shapes) -> Stage:
     if shapes.limits.context == "beside":
         if shapes.eyes is not None:
             parts["image encoder"] = blank(lambda: ClipVision(shapes.eyes or ClipConfig()), torch.float32)
-        tell = Teller(codec, parts.get("image encoder"))
+        eyes = parts.get("image encoder")
+        tell = svi.teller(shapes.chain, codec, eyes) if shapes.chain else Teller(codec, eyes)
     sessions: WeakSet[WanSession] = WeakSet()
 
     def session() -> WanSession:
@@ -169,7 +181,10 @@ def rehearse(shapes: Shapes, name: str, options: dict[str, Any], frames: int) ->
         call=call,
         total=work * played.over(planned) if shapes.limits.causal else call * planned.calls,
         decode=_decoding(parts["codec"], shapes) * latents_of_frames(frames, model.codec.stride),
-        weights={part: size_of(net) for part, net in parts.items()} | {"text encoder": shapes.text_bytes},
+        weights={
+            **{part: size_of(net) * (shapes.experts if part == "network" else 1) for part, net in parts.items()},
+            "text encoder": shapes.text_bytes,
+        },
         block=max(size_of(block) for block in network.blocks),
         outside=size_of(network) - sum(size_of(block) for block in network.blocks),
         calls_peak=played.calls_peak + held,

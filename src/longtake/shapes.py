@@ -10,7 +10,7 @@ import torch
 
 from longtake.models import WORLDS, Place, family_of, locate, wan_parts
 from longtake.models.clip import ClipConfig
-from longtake.models.presets import TEXT_PARAMETERS, WAN, Preset
+from longtake.models.presets import PRESETS, TEXT_PARAMETERS, Preset
 from longtake.models.wan_checkpoint import CONTEXT, limits, own_defaults, released_defaults
 from longtake.models.wan_layout import find
 from longtake.plan import Limits
@@ -25,8 +25,8 @@ def shapes(name: str, size: tuple[int, int] | None = None) -> tuple[Shapes, str,
 
     size: (height, width), if not its own.
     """
-    named = name in WAN and not Path(name).exists()
-    place = Place() if name in WORLDS else Place(preset=WAN[name]) if named else locate(name)
+    named = PRESETS.get(name) if not Path(name).exists() else None
+    place = Place() if name in WORLDS else Place(preset=named) if isinstance(named, Preset) else locate(name)
     known = place.preset
     if place.path is None and isinstance(known, Preset):
         found, plan, options = _preset(known)
@@ -41,7 +41,8 @@ def _preset(known: Preset) -> tuple[Shapes, str, dict[str, Any]]:
     limits = Limits(known.view, mixed=known.kind == "df", context=CONTEXT[known.kind])
     found = Shapes(
         known.name, known.config(), known.codec(), limits, known.fps, known.size, known.guidance, known.solver,
-        eyes=ClipConfig() if known.kind == "i2v" else None, text_bytes=2 * TEXT_PARAMETERS,
+        eyes=ClipConfig() if "image_dim" in known.network else None, text_bytes=2 * TEXT_PARAMETERS,
+        chain=known.chain,
     )  # fmt: skip
     return found, known.plan, dict(known.options)
 
