@@ -11,6 +11,7 @@ import torch
 from longtake.data.filters import Rules
 from longtake.data.prepare import Request, prepare
 from longtake.models import builtin, load, wan_codec, weights
+from longtake.models.clip import ClipVision
 from longtake.models.umt5 import UmT5Text
 from longtake.train.checkpoint import newest_checkpoint, read
 from longtake.train.config import ConfigError
@@ -188,3 +189,15 @@ def test_a_released_checkpoint_learns_with_its_own_text_encoder(root, tmp_path):
     assert torch.equal(recipe.video.text.encode(words), direct.encode(words))
     with pytest.raises(ConfigError, match="give `fps` and `sizes`"):
         made("flow", settings, tmp_path / "other")
+
+
+def test_what_clip_sees_of_a_shot_is_kept_in_the_store(root, tmp_path, monkeypatch):
+    eyes, looked, see = released.parts("i2v").eyes, [], ClipVision.see
+    weights.save(eyes, eyes.config, tmp_path / "eyes", name="model")
+    monkeypatch.setattr(ClipVision, "see", lambda self, image: looked.append(1) or see(self, image))
+    network = {**NETS["i2v"], "image_dim": 14, "added_kv_proj_dim": 24}
+    settings = table(root, network=network, image_encoder=str(tmp_path / "eyes"), **MORE["i2v"])
+    settings["footage"]["cache"] = str(tmp_path / "cache")
+    drawn = [made("i2v", settings, tmp_path / name).draw(0, rng(0)).image for name in ("a", "b")]
+    assert torch.equal(*drawn) and drawn[0].shape[1:] == (5, 14)
+    assert len(looked) == len({tuple(row.flatten().tolist()) for row in drawn[0]})

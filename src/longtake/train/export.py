@@ -93,15 +93,16 @@ def card_of(default: Card, changes: Mapping[str, Any], name: str) -> Card:
 
 def export(
     run: Path, codec: Path, text: Path, out: Path, card: Card = Card(), clips: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.bfloat16, shares: str = "",
+    dtype: torch.dtype = torch.bfloat16, shares: str = "", eyes: Path | None = None, limit: int | None = None,
 ) -> Path:  # fmt: skip
     """Write the averaged weights of a run's newest checkpoint, a codec and a text encoder to the folder `out`.
 
     clips: the source of the training clips and their count (default: as the run's folder tells). shares: name of a model
-    folder beside `out` whose codec and text encoder these are: they are then left out, and read from there.
+    folder beside `out` whose codec and text encoder these are: they are then left out, and read from there. eyes: folder
+    of a CLIP encoder that belongs to it. limit: most bytes of the folder.
 
     The folder is made beside `out`, opened once to prove that it is whole, and put in its place in one move.
-    FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than LIMIT.
+    FileNotFoundError if the run has no checkpoint yet; ValueError if the folder would be larger than `limit`.
     """
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -112,12 +113,14 @@ def export(
     else:
         _write_codec(codec, draft / "vae", family, dtype)
         _write_text(text, draft, dtype)
+    if eyes is not None:
+        shutil.copytree(eyes, draft / "image_encoder")
     (draft / "scheduler").mkdir()
     write_json(draft / "scheduler" / "scheduler_config.json", card.scheduler())
-    write_json(draft / "model_index.json", _index(family, card.kind))
+    write_json(draft / "model_index.json", _index(family, card.kind, eyes is not None))
     about = card.about(view, clips_of(run) if clips is None else clips)
     write_json(draft / "longtake.json", {**about, **({"shares": shares} if shares else {})})
-    _prove(draft)
+    _prove(draft, limit)
     _put(draft, out)
     return out
 
@@ -165,7 +168,7 @@ def _agree(lender: Path, codec: Path, text: Path) -> None:
             raise ValueError(f"{lender / name} is not what the network was trained with: write a whole model")
 
 
-def _index(family: Family, kind: Kind) -> dict[str, Any]:
+def _index(family: Family, kind: Kind, sees: bool) -> dict[str, Any]:
     """model_index.json of a diffusers pipeline of these parts."""
     pipeline, transformer = family.pipelines[kind]
     return {
@@ -173,19 +176,20 @@ def _index(family: Family, kind: Kind) -> dict[str, Any]:
         "scheduler": ["diffusers", family.scheduler],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["tokenizers", "Tokenizer"],
+        **({"image_encoder": ["transformers", "CLIPVisionModel"]} if sees else {}),
         "transformer": ["diffusers", transformer],
         "vae": ["diffusers", family.stored],
     }
 
 
-def _prove(folder: Path) -> None:
+def _prove(folder: Path, limit: int | None) -> None:
     """Refuse a folder that does not open, or that is too large to ship."""
     from longtake.models import load
 
     load(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > LIMIT:
-        raise ValueError(f"{folder} takes {size / 2**20:.1f} MiB, more than {LIMIT / 2**20:.0f}: use a smaller network")
+    if limit is not None and size > limit:
+        raise ValueError(f"{folder} takes {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f}: use a smaller network")
 
 
 def _put(draft: Path, out: Path) -> None:
@@ -210,7 +214,7 @@ def main() -> None:
     parser.add_argument("--shares", default="", help="model folder beside OUT that has this codec and text encoder")
     given = vars(parser.parse_args())
     run, codec, text, out, shares = (given.pop(name) for name in ("run", "codec", "text", "out", "shares"))
-    print(f"written to {export(run, codec, text, out, card=Card(**given), shares=shares)}")
+    print(f"written to {export(run, codec, text, out, card=Card(**given), shares=shares, limit=LIMIT)}")
 
 
 if __name__ == "__main__":

@@ -78,10 +78,11 @@ class Sees:
 @dataclass(frozen=True)
 class Version:
     """What is encoded of a clip, if not the clip. frames: number -> pixels (1 3 T H W); name: number -> what tells it
-    apart from other versions."""
+    apart from other versions. encode: pixels -> (1 ...), if not the codec."""
 
     frames: Callable[[int], Tensor]
     name: Callable[[int], str]
+    encode: Encode | None = None
 
 
 @dataclass
@@ -167,7 +168,8 @@ class Footage:
         key = self._key(number, version)
         latents = self.store.get(key)
         if latents is None:
-            latents = self.encode(version.frames(number) if version else self.frames(number))[0].half()
+            encode = (version and version.encode) or self.encode
+            latents = encode(version.frames(number) if version else self.frames(number))[0].half()
             self.store.put(key, latents)
         return latents.float()
 

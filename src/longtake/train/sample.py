@@ -24,7 +24,8 @@ class Sample:
     video, noise (B C F h w); level (B F); sprite (B F h w), its share of each latent pixel; told: captions.
     known (B F): frames that the network is not to make, but goes on from. before (B C F h w): clean versions of all
     frames, which stand before the noisy ones in the same call (teacher forcing of a block-causal network).
-    beside (B M F h w): channels beside x. track (B F K): what drives each frame.
+    beside (B M F h w): channels beside x. image (B L D): CLIP tokens of the first frame. track (B F K): what drives each
+    frame.
     """
 
     video: Tensor
@@ -35,6 +36,7 @@ class Sample:
     known: Tensor | None = None
     before: Tensor | None = None
     beside: Tensor | None = None
+    image: Tensor | None = None
     track: Tensor | None = None
 
     @property
@@ -69,7 +71,7 @@ def velocity(net: WanTransformer, sample: Sample, encode: Encode, x: Tensor | No
     if sample.beside is not None:
         seen = torch.cat([seen, sample.beside], 1)
     texts, scene = texts_and_scene(sample.told, frames)
-    text = [net.text_memory(encode(words)) for words in texts]
+    text = [net.text_memory(encode(words), sample.image) for words in texts]
     blocks = blocks_of(net, frames)
     if sample.before is None:
         spans: list[Span] | None = None if blocks is None else banded(blocks, net.config.view)

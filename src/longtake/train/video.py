@@ -39,6 +39,7 @@ from longtake.train.footage import Footage, FootageConfig, Sees, made_by, open_f
 from longtake.train.lot import Lot
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.sample import Sample, Told, velocity
+from longtake.train.seen import eyes_of
 from longtake.train.shards import Loss
 from longtake.train.start import keep_shape, network
 from longtake.world import FPS, SIDE
@@ -56,12 +57,15 @@ class VideoConfig:
     a caption. brief: share of videos whose captions tell the motion alone. sprite: extra weight of the sprite in the
     loss. shift: of the noise levels. judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
 
+    image_encoder: folder of the CLIP encoder, for a network that is shown images through one; with `init` that beside it.
+
     folder: one that `longtake data prepare` wrote, in place of data, clips and source; footage then says in place of
     lengths how its shots become clips (see `footage.FootageConfig`), and `frames` counts latents of its first size.
     """
 
     text: str = ""
     codec: str = ""
+    image_encoder: str = ""
     init: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
@@ -111,6 +115,8 @@ class Video:
         inside = start.folder if start else None
         self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
         self.codec_folder = Path(config.codec) if config.codec else inside and part_folder(inside, "vae")
+        self.eyes_folder = Path(config.image_encoder) if config.image_encoder else inside and inside / "image_encoder"
+        self.eyes = eyes_of(self.module.config, self.eyes_folder)
         self.text = text_of(self.text_folder)
         self.data: Latents | Footage = self._footage(inside) if config.folder else self._pocket(out)
         if not ranks()[0]:
@@ -201,7 +207,8 @@ class Video:
             if isinstance(self.data, Footage):
                 facts, more = {"clips": 0}, {"fps": self.data.fps, "size": list(self.data.usual)}
             card, clips = replace(self.card, more={**more, **self.card.more}), {"count": facts.pop("clips"), **facts}
-            export(out, self.codec_folder, self.text_folder, out / "model", card, clips)
+            eyes = self.eyes_folder if self.eyes else None
+            export(out, self.codec_folder, self.text_folder, out / "model", card, clips, eyes=eyes)
 
     def model(self) -> Model:
         """The network as it is now, as a model."""
@@ -213,7 +220,7 @@ class Video:
         limits = Limits(config.view, config.block, kind == "df", CONTEXT[kind], causal=config.causal)
         return Model(
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=fps,
-            session=lambda: WanSession(self.module, tell=Teller(codec) if kind == "i2v" else None), size=size,
+            session=lambda: WanSession(self.module, tell=Teller(codec, self.eyes) if kind == "i2v" else None), size=size,
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
             sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride,
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """Recipe `i2v`: image to video in the structure of Wan: a mask and latents of the first frames stand beside x.
 
 All frames share one noise level, and all are trained, known ones too. The new input channels of a network that starts
-from another one begin at zero, so that training begins with what it could do. There is no CLIP: the image is told beside
-x alone. Clips may be driven by a track (a voice, a path), of which the network is then told too.
+from another one begin at zero, so that training begins with what it could do. A network that takes CLIP tokens, as those of
+Wan 2.1, is shown the first frame through the encoder beside it; ours are told of it beside x alone. Clips may be driven by a track (a voice, a path), of which the network is then told too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from longtake.train.footage import Footage
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
+from longtake.train.seen import seen_of
 from longtake.train.told import Givens, Tolds, fill_told, load_told, told_of
 from longtake.train.video import Video, VideoRecipe
 from longtake.world import Clip
@@ -55,11 +56,12 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
         raise ValueError(f"a network that is told of frames beside x takes {wanted} channels: set in_channels")
     _check_track(video, givens.stride)
     tolds = _tolds(video, out / "told", givens)
+    seen = seen_of(video.data, video.eyes, video.eyes_folder) if video.eyes and video.eyes_folder else None
 
     def draw(step: int, rng: torch.Generator) -> Sample:
         lot = video.lot(step, rng)
         sample, numbers = beginnings(settings, video, lot, rng)
-        sample = replace(sample, beside=tolds.beside(numbers, lot.frames))
+        sample = replace(sample, beside=tolds.beside(numbers, lot.frames), image=seen and seen(numbers))
         if not video.data.drive or float(torch.rand((), generator=rng)) < settings.untracked:
             return sample
         assert isinstance(video.data, Latents)
