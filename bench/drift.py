@@ -19,8 +19,11 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -117,24 +120,44 @@ def rollout(settings: Settings, model: Model, prompt: Prompt) -> Any:
     )  # fmt: skip
 
 
-def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, kept: int) -> None:
+def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, kept: int, jobs: int = 1) -> None:
     """Measure what is not yet in clips.jsonl: prompt by prompt, so that all arms are always about as far.
 
-    The videos of the first `kept` prompts are written too.
+    The videos of the first `kept` prompts are written too. jobs: processes of one thread each.
     """
     done = {(row["arm"], row["seed"]) for row in rows(out) if row["clip"] == count - 1}
-    models = {arm.model: load(arm.model) for arm in arms}
-    for index, prompt in enumerate(prompts):
-        for arm in arms:
-            if (arm.name, prompt.seed) in done:
-                continue
-            begun, model = time.monotonic(), models[arm.model]
-            film = Film(out, f"{prompt.seed}-{arm.name}", Fraction(model.fps)) if index < kept else None
-            found = measurements(clips(model, arm, prompt, count), prompt, film)
-            with (out / "clips.jsonl").open("a") as file:
-                about = {"arm": arm.name, "seed": prompt.seed}
-                file.write("".join(json.dumps({**about, "clip": n, **row}) + "\n" for n, row in enumerate(found)))
-            print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {time.monotonic() - begun:.0f} s", flush=True)
+    left = [
+        (arm, prompt, count, out if index < kept else None)
+        for index, prompt in enumerate(prompts)
+        for arm in arms
+        if (arm.name, prompt.seed) not in done
+    ]
+    if jobs == 1:
+        for video in left:
+            keep(out, *video[:2], *one(*video))
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        begun = {pool.submit(one, *video): video[:2] for video in left}
+        for ended in as_completed(begun):
+            keep(out, *begun[ended], *ended.result())
+
+
+def one(arm: Arm, prompt: Prompt, count: int, out: Path | None) -> tuple[list[dict[str, float]], float]:
+    """The measurements of one video, and the seconds that it took; it is written to `out` if that is given."""
+    begun, model = time.monotonic(), opened(arm.model)
+    film = Film(out, f"{prompt.seed}-{arm.name}", Fraction(model.fps)) if out else None
+    return measurements(clips(model, arm, prompt, count), prompt, film), time.monotonic() - begun
+
+
+opened = lru_cache(2)(load)
+
+
+def keep(out: Path, arm: Arm, prompt: Prompt, found: list[dict[str, float]], seconds: float) -> None:
+    """Write down what was measured of one video."""
+    with (out / "clips.jsonl").open("a") as file:
+        about = {"arm": arm.name, "seed": prompt.seed}
+        file.write("".join(json.dumps({**about, "clip": n, **row}) + "\n" for n, row in enumerate(found)))
+    print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {seconds:.0f} s", flush=True)
 
 
 def measurements(video: Iterator[Tensor], prompt: Prompt, film: Film | None) -> list[dict[str, float]]:
@@ -243,6 +266,7 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="prompts that tell the motion alone")
     parser.add_argument("--against", action="append", default=[], help="an arm that others are compared with too")
     parser.add_argument("--videos", type=int, default=2, help="prompts whose videos are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that make videos, of one thread each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
@@ -262,7 +286,7 @@ def main() -> None:
     prompts = unseen_prompts(given.seeds, given.first, seen(load(given.arm[0].model)))
     if given.brief:
         prompts = [prompt.briefly() for prompt in prompts]
-    make(given.arm, prompts, given.clips, given.out, given.videos)
+    make(given.arm, prompts, given.clips, given.out, given.videos, given.jobs)
     found = curves(given.out, given.arm, prompts, given.clips)
     (given.out / "curves.svg").write_text(svg(found))
     text = report(found, given.against)
