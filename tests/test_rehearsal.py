@@ -135,7 +135,12 @@ def test_a_preset_without_published_weights_has_a_cost(capsys):
 def test_a_chain_of_clips_has_a_cost_and_two_experts_weigh_twice(capsys):
     assert run(["plan", "--model", "svi-2.0-pro", "--size", "64x64", "--num-frames", "34", "--window", "33"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2, in 2 takes" in said and "100, each of two branches" in said and "network 57.2 GB" in said and "image encoder" not in said
+    assert (
+        "2, in 2 takes" in said
+        and "100, each of two branches" in said
+        and "network 57.2 GB" in said
+        and "image encoder" not in said
+    )
 
 
 def test_what_has_no_cost_is_refused(capsys):
