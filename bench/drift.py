@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake import media
+from longtake import generate, media
 from longtake.eval.drift import (
     METRICS,
     bootstrap,
@@ -45,11 +45,9 @@ from longtake.eval.drift import (
 from longtake.eval.judge import judge
 from longtake.eval.pocket import Prompt, seen, unseen_prompts
 from longtake.eval.sheet import save_sheet
-from longtake.events import Frames
 from longtake.models import load
 from longtake.models.base import Model
 from longtake.script import Scene
-from longtake.settings import Settings
 
 CLIP = 80  # frames: what a clip of 81 adds when one is shared
 MOVES = "moves"  # whether the judge reads the motion that was asked for, 0 or 1: a still video drifts little
@@ -90,37 +88,19 @@ def _value(text: str) -> Any:
 def clips(model: Model, arm: Arm, prompt: Prompt, count: int) -> Iterator[Tensor]:
     """The video of a prompt, clip after clip (CLIP, 3, S, S) in [0, 1], in constant memory."""
     scene = Scene(prompt.text, lora=((arm.lora, 1.0),) if arm.lora else ())
-    settings = Settings.resolve(
-        model, [scene], seconds=count * CLIP / model.fps, plan=arm.plan, options=arm.options, seed=prompt.seed,
-        guidance=arm.guidance,
+    made = generate(
+        model, [scene], arm.plan, seconds=count * CLIP / model.fps, seed=prompt.seed, guidance=arm.guidance,
+        image=prompt.asked(model).image, **arm.options,
     )  # fmt: skip
-    waiting: list[Tensor] = []
-    for event in rollout(settings, model, prompt).run():
-        if isinstance(event, Frames):
-            waiting.append(event.frames[0].permute(0, 3, 1, 2).float() / 255)
-            if sum(map(len, waiting)) >= CLIP:
-                made = torch.cat(waiting)
-                while len(made) >= CLIP:
-                    yield made[:CLIP]
-                    made = made[CLIP:]
-                waiting = [made]
+    waiting = torch.empty(0, 3, *model.size)
+    for frames in made:
+        waiting = torch.cat([waiting, frames.permute(0, 3, 1, 2).float() / 255])
+        while len(waiting) >= CLIP:
+            yield waiting[:CLIP]
+            waiting = waiting[CLIP:]
 
 
-def rollout(settings: Settings, model: Model, prompt: Prompt) -> Any:
-    """The video in the making; from the true first frame where the model wants one."""
-    if model.limits.context != "beside":
-        return settings.rollout(model)
-    from longtake.engine import Rollout
-    from longtake.script import Script
-
-    image = prompt.rendered(1).transpose(0, 1)[None] * 2 - 1
-    return Rollout(
-        model, Script.from_facts(settings.script), settings.make_plan(), seeds=(settings.seed,), start=image,
-        guidance=settings.guidance, negative=settings.negative, solver=settings.solver, fps=settings.fps,
-    )  # fmt: skip
-
-
-def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, kept: int, jobs: int = 1) -> None:
+def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, kept: int, jobs: int) -> None:
     """Measure what is not yet in clips.jsonl: prompt by prompt, so that all arms are always about as far.
 
     The videos of the first `kept` prompts are written too. jobs: processes of one thread each.
@@ -132,14 +112,15 @@ def make(arms: Sequence[Arm], prompts: Sequence[Prompt], count: int, out: Path, 
         for arm in arms
         if (arm.name, prompt.seed) not in done
     ]
-    if jobs == 1:
-        for video in left:
-            keep(out, *video[:2], *one(*video))
-        return
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         begun = {pool.submit(one, *video): video[:2] for video in left}
         for ended in as_completed(begun):
-            keep(out, *begun[ended], *ended.result())
+            arm, prompt = begun[ended]
+            found, seconds = ended.result()
+            with (out / "clips.jsonl").open("a") as file:
+                about = {"arm": arm.name, "seed": prompt.seed}
+                file.write("".join(json.dumps({**about, "clip": n, **row}) + "\n" for n, row in enumerate(found)))
+            print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {seconds:.0f} s", flush=True)
 
 
 def one(arm: Arm, prompt: Prompt, count: int, out: Path | None) -> tuple[list[dict[str, float]], float]:
@@ -150,14 +131,6 @@ def one(arm: Arm, prompt: Prompt, count: int, out: Path | None) -> tuple[list[di
 
 
 opened = lru_cache(2)(load)
-
-
-def keep(out: Path, arm: Arm, prompt: Prompt, found: list[dict[str, float]], seconds: float) -> None:
-    """Write down what was measured of one video."""
-    with (out / "clips.jsonl").open("a") as file:
-        about = {"arm": arm.name, "seed": prompt.seed}
-        file.write("".join(json.dumps({**about, "clip": n, **row}) + "\n" for n, row in enumerate(found)))
-    print(f"{arm.name}, seed {prompt.seed}: {len(found)} clips in {seconds:.0f} s", flush=True)
 
 
 def measurements(video: Iterator[Tensor], prompt: Prompt, film: Film | None) -> list[dict[str, float]]:
@@ -266,11 +239,9 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="prompts that tell the motion alone")
     parser.add_argument("--against", action="append", default=[], help="an arm that others are compared with too")
     parser.add_argument("--videos", type=int, default=2, help="prompts whose videos are kept")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that make videos, of one thread each")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make videos, of one thread each")
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     names = [arm.name for arm in given.arm]
     if len(set(names)) < len(names):

@@ -17,6 +17,7 @@ def video(**settings):
     made.config = VideoConfig(text="x", data="x", **settings)
     made.data = Latents.__new__(Latents)
     made.data.source, made.data.clips, made.data.latents = Source(), CLIPS, torch.zeros(20, 4, 31, 1, 1)
+    made.data.brief = 0.0
     return made
 
 

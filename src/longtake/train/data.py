@@ -154,8 +154,6 @@ class Latents:
     brief: share of windows whose captions tell the motion alone.
     """
 
-    brief: float = 0.0
-
     def __init__(self, folder: Path, limit: int | None = None, brief: float = 0.0):
         shards = sorted(folder.glob(SHARDS))[: limit and -(-limit // SHARD)]
         if not shards:

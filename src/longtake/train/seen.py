@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,27 +22,33 @@ KEPT = 4096  # clips of the pocket world whose tokens stay in memory
 Seen = Callable[[Sequence[int]], Tensor]  # numbers of clips -> tokens of their first frames (B, L, D)
 
 
-def eyes_of(net: WanConfig, folder: Path | None) -> ClipVision | None:
-    """The image encoder in a folder, if the network embeds what it sees. ValueError if there is none."""
-    if net.image_dim is None:
-        return None
-    if folder is None or not folder.is_dir():
-        raise ValueError("this network is shown images through CLIP: give `image_encoder`, the folder of its encoder")
-    return clip.load(folder, ClipConfig.read(folder))
+@dataclass(frozen=True)
+class Eyes:
+    """An image encoder and its folder."""
 
+    net: ClipVision
+    folder: Path
 
-def seen_of(data: Latents | Footage, eyes: ClipVision, folder: Path) -> Seen:
-    """What the eyes in `folder` see of clips; each is looked at once, and kept in memory or in the store of the footage."""
-    if isinstance(data, Footage):
-        found, name = data, f"seen {weights.digest(weights.files(folder))}"
-        version = Version(
-            lambda number: found.frames(number, 1), lambda number: name, lambda frames: eyes.see(frames[:, :, 0])
-        )
-        return lambda numbers: torch.stack([found.latents(number, version) for number in numbers])
-    clips = data.clips
+    @staticmethod
+    def of(config: WanConfig, folder: Path | None) -> Eyes | None:
+        """Those in a folder, if the network embeds what they see. ValueError if they are not there."""
+        if config.image_dim is None:
+            return None
+        if folder is None or not folder.is_dir():
+            raise ValueError(
+                "this network is shown images through CLIP: give `image_encoder`, the folder of its encoder"
+            )
+        return Eyes(clip.load(folder, ClipConfig.read(folder)), folder)
 
-    @lru_cache(KEPT)
-    def one(number: int) -> Tensor:
-        return eyes.see(render(clips[number], 0, 1).frames * 2 - 1)[0].half()
+    def on(self, data: Latents | Footage) -> Seen:
+        """What they see of clips; each is looked at once, and kept in memory or in the store of the footage."""
+        if isinstance(data, Footage):
+            name = f"seen {weights.digest(weights.files(self.folder))}"
+            version = Version(lambda n: data.frames(n, 1), lambda n: name, lambda frames: self.net.see(frames[:, :, 0]))
+            return lambda numbers: torch.stack([data.latents(number, version) for number in numbers])
 
-    return lambda numbers: torch.stack([one(number) for number in numbers]).float()
+        @lru_cache(KEPT)
+        def one(number: int) -> Tensor:
+            return self.net.see(render(data.clips[number], 0, 1).frames * 2 - 1)[0].half()
+
+        return lambda numbers: torch.stack([one(number) for number in numbers]).float()

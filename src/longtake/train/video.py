@@ -39,7 +39,7 @@ from longtake.train.footage import Footage, FootageConfig, Sees, made_by, open_f
 from longtake.train.lot import Lot
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.sample import Sample, Told, velocity
-from longtake.train.seen import eyes_of
+from longtake.train.seen import Eyes
 from longtake.train.shards import Loss
 from longtake.train.start import keep_shape, network
 from longtake.world import FPS, SIDE
@@ -115,8 +115,8 @@ class Video:
         inside = start.folder if start else None
         self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
         self.codec_folder = Path(config.codec) if config.codec else inside and part_folder(inside, "vae")
-        self.eyes_folder = Path(config.image_encoder) if config.image_encoder else inside and inside / "image_encoder"
-        self.eyes = eyes_of(self.module.config, self.eyes_folder)
+        eyes = Path(config.image_encoder) if config.image_encoder else inside and inside / "image_encoder"
+        self.eyes = Eyes.of(self.module.config, eyes)
         self.text = text_of(self.text_folder)
         self.data: Latents | Footage = self._footage(inside) if config.folder else self._pocket(out)
         if not ranks()[0]:
@@ -207,7 +207,7 @@ class Video:
             if isinstance(self.data, Footage):
                 facts, more = {"clips": 0}, {"fps": self.data.fps, "size": list(self.data.usual)}
             card, clips = replace(self.card, more={**more, **self.card.more}), {"count": facts.pop("clips"), **facts}
-            eyes = self.eyes_folder if self.eyes else None
+            eyes = self.eyes.folder if self.eyes else None
             export(out, self.codec_folder, self.text_folder, out / "model", card, clips, eyes=eyes)
 
     def model(self) -> Model:
@@ -215,12 +215,13 @@ class Video:
         assert self.codec_folder is not None
         codec, config = wan_codec.load(self.codec_folder, torch.float32), self.module.config
         kind, fps, size = self.card.kind, float(FPS), (SIDE, SIDE)
+        tell = Teller(codec, self.eyes.net if self.eyes else None) if kind == "i2v" else None
         if isinstance(self.data, Footage):
             fps, size = self.data.fps, self.data.usual
         limits = Limits(config.view, config.block, kind == "df", CONTEXT[kind], causal=config.causal)
         return Model(
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=fps,
-            session=lambda: WanSession(self.module, tell=Teller(codec, self.eyes) if kind == "i2v" else None), size=size,
+            session=lambda: WanSession(self.module, tell=tell), size=size,
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
             sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride,
         )  # fmt: skip

@@ -27,7 +27,8 @@ def caption(facts: Facts, rng: random.Random, unsaid: bool = False) -> str:
 def brief(facts: Facts, rng: random.Random) -> str:
     """A sentence that states the motion alone: what a picture beside it shows needs no words."""
     motion = rng.choice(WORDS["motion"][facts.motion])
-    return _finish(rng.choices([f"it {motion}", motion], [0.6, 0.4])[0], rng)
+    finite = not re.search(r"^\w+ing\b", motion)
+    return _finish(f"it {motion}" if finite and rng.random() < 0.6 else motion, rng)
 
 
 def _order(thing: str, motion: str, scenery: str, rng: random.Random) -> str:

@@ -25,7 +25,6 @@ from longtake.train.footage import Footage
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
-from longtake.train.seen import seen_of
 from longtake.train.told import Givens, Tolds, fill_told, load_told, told_of
 from longtake.train.video import Video, VideoRecipe
 from longtake.world import Clip
@@ -56,12 +55,12 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
         raise ValueError(f"a network that is told of frames beside x takes {wanted} channels: set in_channels")
     _check_track(video, givens.stride)
     tolds = _tolds(video, out / "told", givens)
-    seen = seen_of(video.data, video.eyes, video.eyes_folder) if video.eyes and video.eyes_folder else None
+    seen = video.eyes.on(video.data) if video.eyes else None
 
     def draw(step: int, rng: torch.Generator) -> Sample:
         lot = video.lot(step, rng)
         sample, numbers = beginnings(settings, video, lot, rng)
-        sample = replace(sample, beside=tolds.beside(numbers, lot.frames), image=seen and seen(numbers))
+        sample = replace(sample, beside=tolds.beside(numbers, lot.frames), image=seen(numbers) if seen else None)
         if not video.data.drive or float(torch.rand((), generator=rng)) < settings.untracked:
             return sample
         assert isinstance(video.data, Latents)
