@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+torch.set_num_threads(1)
 
-@pytest.fixture(scope="session", autouse=True)
+
+@pytest.fixture(autouse=True)
 def one_thread():
-    """Run all tests on one torch thread."""
+    """One torch thread again after a test that changed it, as the command line does."""
+    yield
     torch.set_num_threads(1)

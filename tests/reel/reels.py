@@ -82,7 +82,11 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def forked(action: Callable[[], Any]) -> int:
-    """Run an action in a copy of this process; returns its process number. It exits with 0, or 1 if it raised."""
+    """Run an action in a copy of this process; returns its process number. It exits with 0, or 1 if it raised.
+
+    On one torch thread: OpenMP's other threads are not copied, and a copy that waits for them waits for ever.
+    """
+    torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads: torch has been told to use one
         pid = os.fork()
