@@ -316,6 +316,7 @@ class Theirs:
         return to_uint8(self.vae.decode(latents * std + mean, return_dict=False)[0])
 
     def video(self, warm: bool) -> Tensor:
+        """A whole video by the pipeline of diffusers, in bytes; warm: one short window of one step."""
         import diffusers.pipelines.skyreels_v2.pipeline_skyreels_v2_diffusion_forcing as module
 
         frames, steps = (VIEW, 1) if warm else (self.frames, self.size.steps)

@@ -69,6 +69,7 @@ def finder(places: Iterable[str], spelling: Spelling) -> Callable[[str], tuple[s
         return next((found for found in tries if found in known), None)
 
     def find(module: str) -> tuple[str, ...]:
+        """The modules of the network that a name in a file stands for: none, one, or those that are fused there."""
         dotted = word.sub(lambda m: "." if m[0] == "_" else m[0], unwrapped(module))
         for name in (*_shells(module), *([] if "." in module else [dotted])):
             if found := one(name):

@@ -76,6 +76,7 @@ class Conv(nn.Module):
         self.conv = nn.Conv3d(dim, out, 3, stride, padding=(0, 1, 1))
 
     def forward(self, x: Tensor, carry: Carry) -> Tensor:
+        """The output of all frames that are certain (B T' H' W' C); the others wait in the carry."""
         x = self._seen(x, carry)
         count = max(0, (x.shape[1] - 3) // self.stride + 1)
         carry.frames[self] = x[:, count * self.stride :].clone()

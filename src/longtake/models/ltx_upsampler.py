@@ -91,6 +91,7 @@ class LTXUpsampler(nn.Module):
         self.final_conv = conv(width, config.in_channels, kernel_size=3, padding=1)
 
     def forward(self, x_BZFhw: Tensor) -> Tensor:
+        """Raw latents with more pixels or frames, as the config says."""
         batch, flat = len(x_BZFhw), self.config.dims == 2
         x = framed(x_BZFhw) if flat else x_BZFhw
         x = nnf.silu(self.initial_norm(self.initial_conv(x)))

@@ -142,6 +142,7 @@ class Down(nn.Module):
         self.time_conv = TimeConv(dim, dim, 2) if time else None
 
     def forward(self, x: Tensor, carry: Carry | None) -> Tensor:
+        """Half as high and wide, and in time too if it has a convolution there (B T H W C)."""
         padded = images(nnf.pad(x, (0, 0, 0, 1, 0, 1)))
         x = self.resample[1](padded).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         if self.time_conv is None:

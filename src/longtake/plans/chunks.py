@@ -191,6 +191,7 @@ class _Shape:
 
     @staticmethod
     def of(plan: Chunks, stride: int, limits: Limits) -> _Shape:
+        """That of a plan on a codec of this stride. PlanError if its frames do not fill latents or are not in view."""
         most = frames_of_latents(limits.view, stride)
         window = plan.window if plan.window is not None else most
         for name, frames in (("--window", window), ("--overlap", plan.overlap)):

@@ -277,6 +277,7 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
     """The function that makes the recipe, given all that it may stand on."""
 
     def make(config: Mapping[str, Any], out: Path) -> RecycleRecipe:
+        """The recipe of a run's table and folder, with the one inside. ConfigError if that one cannot be stood on."""
         settings = read_table(RecycleConfig, config, "recycle")
         if settings.recipe not in recipes:
             raise ConfigError(f"[recycle] recipe is {settings.recipe!r}: it is one of {', '.join(recipes)}")
