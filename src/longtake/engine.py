@@ -74,34 +74,21 @@ class Rollout:
     """
 
     def __init__(
-        self,
-        model: Model,
-        script: Script,
-        plan: Plan,
-        *,
-        seeds: Sequence[int] = (0,),
-        guidance: float | Guidance | None = None,
-        negative: str | None = None,
-        solver: str = "euler",
-        noise: Noise | None = None,
-        batched: bool = True,
-        fps: float | None = None,
-        start: Tensor | None = None,
-        extend: bool = False,
-        end: Tensor | None = None,
-        items: Sequence[Item] = (),
-        track: Track | None = None,
+        self, model: Model, script: Script, plan: Plan, *, seeds: Sequence[int] = (0,),
+        guidance: float | Guidance | None = None, negative: str | None = None, solver: str = "euler",
+        noise: Noise | None = None, batched: bool = True, fps: float | None = None, start: Tensor | None = None,
+        extend: bool = False, end: Tensor | None = None, items: Sequence[Item] = (), track: Track | None = None,
         overlapped: bool = True,
-    ):
+    ):  # fmt: skip
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         if items:
             plan = conditioned(plan, items, script, model.codec.stride, self.before)
         self.model, self.plan = model, plan
         self.fps = model.fps if fps is None else fps
-        _check_loras(model, script)
-        if track is not None and track.values.shape[1] != model.track:
-            takes = f"takes one of {model.track} numbers" if model.track else "takes none"
-            raise PlanError(f"the track has {track.values.shape[1]} numbers for a frame, and {model.name} {takes}")
+        for loras in dict.fromkeys(scene.lora for scene in script.scenes if scene.lora):
+            model.takes(loras)
+        if track is not None:
+            track.suits(model)
         self.guidance, self.track = guidance_of(model, guidance), track
         self.negative = model.negative if negative is None else negative
         own = model.noise(seeds) if model.noise else Keyed(tuple(seeds))
@@ -454,11 +441,3 @@ class Rollout:
         if "replay" in tensors:
             for _ in self.take.decode(tensors["replay"].unbind(2)):
                 pass
-
-
-def _check_loras(model: Model, script: Script) -> None:
-    """Refuse what the model cannot take before anything is made. ValueError says what."""
-    for loras in dict.fromkeys(scene.lora for scene in script.scenes if scene.lora):
-        if model.adapter is None:
-            raise ValueError(f"{model.name} takes no LoRA, but a scene asks for {loras[0][0]}: leave `lora` out")
-        model.adapter.check(loras)

@@ -33,6 +33,10 @@ MEANT = {
     "SkyworkAI/SkyReels-V2-1.3B-540p": "skyreels-v2-df-1.3b-540p",
 }
 OVERLAP = 17  # frames
+BOTH_WAYS = (
+    "causal_attention: this checkpoint attends both ways, as all released SkyReels-V2 weights do, and a mask "
+    "that it was not trained for spoils its video: leave it out; causal_block_size and ar_step work without"
+)
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,7 @@ class SkyReelsV2Pipeline:
         size = own_height if height is None else height, own_width if width is None else width
         model = cached(sized(self.model, size), cache)
         if causal_attention and not model.limits.causal:
-            raise PlanError(
-                "causal_attention: this checkpoint attends both ways, as all released SkyReels-V2 weights do, and a mask "
-                "that it was not trained for spoils its video: leave it out; causal_block_size and ar_step work without"
-            )
+            raise PlanError(BOTH_WAYS)
         overlap = model.options.get("overlap", OVERLAP) if overlap_history is None else overlap_history
         start, extend = self._start(image, video, overlap, size)
         options = dict(
@@ -120,21 +121,11 @@ class SkyReelsV2Pipeline:
         own = {name: value for name, value in dict(steps=steps, shift=shift, grid=grid).items() if value is not None}
         rate = rate_of(model, fps)
         rollout = Rollout(
-            model,
-            self._script(prompt, num_frames, rate),
-            self._plan({**model.sampling, **options, **own}),
-            seeds=(seed,),
-            guidance=guidance,
-            negative=negative_prompt,
-            solver=solver_of(model, solver),
-            fps=rate,
-            start=start,
-            extend=extend,
-            end=None if last_image is None else pictures([last_image], size),
-        )
-        for event in rollout.run():
-            if isinstance(event, Frames):
-                yield event.frames[0]
+            model, self._script(prompt, num_frames, rate), self._plan({**model.sampling, **options, **own}), seeds=(seed,),
+            guidance=guidance, negative=negative_prompt, solver=solver_of(model, solver), fps=rate, start=start,
+            extend=extend, end=None if last_image is None else pictures([last_image], size),
+        )  # fmt: skip
+        yield from (event.frames[0] for event in rollout.run() if isinstance(event, Frames))
 
     def _plan(self, options: dict[str, Any]) -> Plan:
         """The strategy that the kind of checkpoint can run."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from longtake.geometry import first_frame
-from longtake.models.base import Cond, Past, Session, Text
+from longtake.models.base import Cond, Model, Past, Session, Text
 from longtake.plan import PlanError, Window
 
 
@@ -35,6 +35,12 @@ class Track:
             raise PlanError(f"a track is a table of numbers, a row per frame, not {tuple(self.values.shape)}")
         if self.after not in ("hold", "silence"):
             raise PlanError(f"behind its end a track goes on with hold or silence, not {self.after!r}")
+
+    def suits(self, model: Model) -> None:
+        """PlanError unless the model is told of as many numbers for a frame."""
+        if self.values.shape[1] != model.track:
+            takes = f"takes one of {model.track} numbers" if model.track else "takes none"
+            raise PlanError(f"the track has {self.values.shape[1]} numbers for a frame, and {model.name} {takes}")
 
     def rows(self, frames: Sequence[int]) -> Tensor:
         """The rows of these output frames (N, D); frames before the start have the first row."""

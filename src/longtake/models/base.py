@@ -195,6 +195,12 @@ class Model:
     tone: float = 0.0
     refine: Refine | None = None
 
+    def takes(self, loras: Loras) -> None:
+        """ValueError says why these LoRA files cannot be used, before anything is made with them."""
+        if self.adapter is None:
+            raise ValueError(f"{self.name} takes no LoRA, but a scene asks for {loras[0][0]}: leave `lora` out")
+        self.adapter.check(loras)
+
 
 def sized(model: Model, size: tuple[int, int]) -> Model:
     """The model making video of another (height, width). PlanError names the nearest size that is whole."""

@@ -64,14 +64,9 @@ def open_folder(
     net.attend = choose(attention, device, dtype)
     if compile:
         fuse(net.blocks, device)
-    low = None
-    if found.second:
-        if offload != "none" or fp8:
-            raise weights.WeightsError("a checkpoint of two networks is held whole: leave --offload and --fp8 out")
-        low = weights.assign(
-            WanTransformer, config, weights.read(found.second, NAMES["transformer"]), dtype, turns.rest
-        )
-        low.attend = net.attend
+    if found.second and (offload != "none" or fp8):
+        raise weights.WeightsError("a checkpoint of two networks is held whole: leave --offload and --fp8 out")
+    low = _second(found, net, dtype, turns.rest)
     model = Model(
         family="wan",
         limits=limits(found, config),
@@ -96,6 +91,16 @@ def open_folder(
             model, adapter=Unmergeable("its weights are kept in 8 bits (--fp8), into which no LoRA is merged")
         )
     return adaptable(model, net, SPELLING, turns.at_rest)
+
+
+def _second(found: Layout, net: WanTransformer, dtype: torch.dtype, device: str) -> WanTransformer | None:
+    """The network for low noise levels, of a checkpoint that has one; of the shape of the first."""
+    if not found.second:
+        return None
+    tensors = weights.read(found.second, NAMES["transformer"])
+    low = weights.assign(WanTransformer, net.config, tensors, dtype, device)
+    low.attend = net.attend
+    return low
 
 
 def limits(found: Layout, config: WanConfig) -> Limits:
