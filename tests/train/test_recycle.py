@@ -113,6 +113,19 @@ def test_the_loss_is_that_of_the_clean_video_and_the_corrupted_noise(tmp_path):
     assert torch.equal(seen.beside[:, 4:, 3:], clean.beside[:, 4:, 3:]) and not torch.equal(seen.beside, clean.beside)
 
 
+def test_own_errors_are_those_of_the_same_frames_of_the_same_video(tmp_path):
+    made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, own=True, frames=2, levels="recipe")
+    made.loss(7, rng(7))
+    clean = made.inner.draw(7, rng(7))
+    asked, seen = made.inner.seen
+    assert torch.equal(asked.video, clean.video) and torch.equal(asked.beside, clean.beside), "asked without errors"
+    assert not torch.equal(asked.noise, clean.noise) and torch.equal(seen.noise, clean.noise), "about another noise"
+    wrong = made.inner.velocity(asked) - (asked.noise - asked.video)
+    error = -clean.level[:, None, :2, None, None] * wrong[:, :, :2]
+    assert torch.allclose(seen.beside[:, 4:, :2], clean.beside[:, 4:, :2] + error, atol=1e-6)
+    assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
+
+
 def test_errors_go_where_they_belong():
     made, e = sample(2, dtype=torch.float64), torch.ones(C, F, H, H, dtype=torch.float64)
     got = corrupted(made, [Chosen(video=e, noise=2 * e, told=3 * e[:, :2], clean=False), Chosen()])

@@ -47,7 +47,8 @@ class RecycleConfig:
 
     video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told of;
     clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up to
-    this much, up or down. warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
+    this much, up or down. own: the error of told frames is not remembered from any clip, but what the network, told of this
+    very clip without errors, makes wrong of these frames at a level of its own (one call more). warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
     buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted levels evenly and
     weights them, "recipe" keeps those of the recipe. rank, alpha, targets, seed: of the LoRA.
     """
@@ -61,6 +62,7 @@ class RecycleConfig:
     clean: float | None = None
     frames: int = 3
     jitter: float = 0.0
+    own: bool = False
     warmup: int = 50
     update: float = 0.1
     buckets: int = 50
@@ -116,8 +118,11 @@ class Chosen:
     clean: bool = True
 
 
-def choose(config: RecycleConfig, memory: Memory, level: Tensor, rng: torch.Generator) -> Chosen:
-    """Decide by chance what goes into a video at levels (F,), and draw it."""
+def choose(
+    config: RecycleConfig, memory: Memory, level: Tensor, rng: torch.Generator, own: Tensor | None = None
+) -> Chosen:
+    """Decide by chance what goes into a video at levels (F,), and draw it; own (C F h w): errors of this very video, of
+    which told frames then get theirs."""
     assert (
         config.video is not None and config.noise is not None and config.told is not None and config.clean is not None
     )
@@ -127,8 +132,11 @@ def choose(config: RecycleConfig, memory: Memory, level: Tensor, rng: torch.Gene
     highest, found = float(level.max()), dict[str, Tensor]()
     if noisy < config.noise and (entry := memory.draw(rng, highest)):
         found["noise"] = _jittered(entry.noise, config.jitter, rng)
-    if told < config.told and (entry := memory.draw(rng)):
-        error, count = entry.video, min(config.frames, len(level))
+    count = min(config.frames, len(level))
+    if told < config.told and own is not None:
+        found["told"] = _jittered(own[:, :count], config.jitter, rng)
+    elif told < config.told and (entry := memory.draw(rng)):
+        error = entry.video
         first = int(torch.randint(error.shape[1] - count + 1, (), generator=rng))
         found["told"] = _jittered(error[:, first : first + count], config.jitter, rng)
     if video < config.video and (entry := memory.draw(rng, highest)):
@@ -202,7 +210,8 @@ class RecycleRecipe:
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """Weighted mean square of v_hat - ((noise + E_noise) - video)."""
         sample = self._levelled(self.inner.draw(step, rng), rng)
-        chosen = [choose(self.config, self.memory, level, rng) for level in sample.level]
+        own = self._own(sample, rng) if self.config.own else [None] * len(sample.level)
+        chosen = [choose(self.config, self.memory, level, rng, e) for level, e in zip(sample.level, own)]
         seen = corrupted(sample, chosen)
         target = seen.noise - sample.video
         residual = self.inner.video.velocity(seen) - target
@@ -213,6 +222,14 @@ class RecycleRecipe:
             return Loss((error.mean((2, 3)) * weight).sum(), float(weight.numel()))
         weight = (sample.level > HISTORY).to(error)
         return Loss((error.mean((2, 3)) * weight).sum(), weight.sum().clamp_min(1e-6))
+
+    @torch.no_grad()
+    def _own(self, sample: Sample, rng: torch.Generator) -> Tensor:
+        """What the network now makes wrong of these videos (B C F h w), at other levels and noise than they will be at."""
+        noise = torch.randn(sample.noise.shape, generator=rng)
+        other = self._levelled(replace(sample, noise=noise), rng)
+        residual = self.inner.video.velocity(other).float() - other.target
+        return torch.stack([Residual(r, s).video for r, s in zip(residual, other.level)])
 
     def _levelled(self, sample: Sample, rng: torch.Generator) -> Sample:
         if self.config.levels == "recipe":
