@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from longtake.models import load
 from longtake.noise import mix
 from longtake.train.config import ConfigError, read_table
 from longtake.train.loop import Settings, train
@@ -20,6 +21,7 @@ from longtake.train.recipes.recycle import (
     choose,
     corrupted,
     level_weight,
+    made_anew,
     maker,
     published_levels,
 )
@@ -113,17 +115,45 @@ def test_the_loss_is_that_of_the_clean_video_and_the_corrupted_noise(tmp_path):
     assert torch.equal(seen.beside[:, 4:, 3:], clean.beside[:, 4:, 3:]) and not torch.equal(seen.beside, clean.beside)
 
 
-def test_own_errors_are_those_of_the_same_frames_of_the_same_video(tmp_path):
-    made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, own=True, frames=2, levels="recipe")
-    made.loss(7, rng(7))
-    clean = made.inner.draw(7, rng(7))
-    asked, seen = made.inner.seen
-    assert torch.equal(asked.video, clean.video) and torch.equal(asked.beside, clean.beside), "asked without errors"
-    assert not torch.equal(asked.noise, clean.noise) and torch.equal(seen.noise, clean.noise), "about another noise"
-    wrong = made.inner.velocity(asked) - (asked.noise - asked.video)
-    error = -clean.level[:, None, :2, None, None] * wrong[:, :, :2]
-    assert torch.allclose(seen.beside[:, 4:, :2], clean.beside[:, 4:, :2] + error, atol=1e-6)
-    assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
+def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
+    made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=2, calls=3, frames=2)
+    for step in range(8):  # of which some draw two rounds for a video and some one
+        made.inner.seen.clear()
+        made.loss(step, rng(step))
+        clean, (*calls, seen) = made.inner.draw(step, rng(step)), made.inner.seen
+        assert len(calls) in (3, 6) and all(call.frames == 5 for call in calls)
+        assert torch.equal(calls[0].beside, clean.beside[:, :, :5]), "the first round is told the truth"
+        told = [
+            made_anew(made.inner.velocity, replace(calls[n], noise=calls[n].video), made.config)
+            for n in range(0, len(calls), 3)
+        ]
+        for i in range(B):
+            got = seen.beside[i, 4:, :2] - clean.beside[i, 4:, :2]
+            left = [(each[i] - clean.video[i, :, :5])[:, :2] for each in told]
+            assert any(torch.allclose(got, error, atol=1e-5) for error in left)
+        if len(calls) == 6:
+            again = clean.beside[:, 4:, :2] + (told[0] - clean.video[:, :, :5])[:, :, :2]
+            assert torch.allclose(calls[3].beside[:, 4:, :2], again, atol=1e-5), "the second what the first made"
+        assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
+
+
+def test_frames_that_are_handed_over_go_through_the_codec(tmp_path):
+    made = recipe(tmp_path)
+    latents = torch.randn(1, 16, 1, 8, 8, generator=rng())
+    assert made.hand(latents) is latents
+    made.codec = load("pocket").codec
+    decoder = made.codec.decoder()
+    frames = torch.cat([decoder.push(latents), decoder.flush()], 2)
+    bytes8 = ((frames.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+    assert torch.allclose(made.hand(latents), made.codec.encode(bytes8)) and not torch.allclose(frames, bytes8)
+
+
+def test_a_sample_is_cut_as_a_whole():
+    whole = replace(sample(3), told=[[(0, "a"), (4, "b")]] * B, track=torch.randn(B, F, 2))
+    short = whole.cut(3)
+    assert short.frames == 3 and short.told == [[(0, "a")]] * B
+    assert torch.equal(short.beside, whole.beside[:, :, :3]) and torch.equal(short.track, whole.track[:, :3])
+    assert torch.equal(short.level, whole.level[:, :3]) and short.known is None
 
 
 def test_errors_go_where_they_belong():

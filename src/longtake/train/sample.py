@@ -49,6 +49,15 @@ class Sample:
         """The velocity noise - video."""
         return self.noise - self.video
 
+    def cut(self, frames: int) -> Sample:
+        """Its first frames alone; prompts that begin later are left out."""
+        names = ("level", "sprite", "known", "before", "beside", "track")
+        axes = {"level": 1, "sprite": 1, "known": 1, "track": 1}
+        parts = {name: getattr(self, name) for name in (*names, "video", "noise")}
+        short = {n: p.narrow(axes.get(n, 2), 0, frames) for n, p in parts.items() if p is not None}
+        told = [[(first, text) for first, text in captions if first < frames] for captions in self.told]
+        return replace(self, told=told, **short)
+
     def untold(self) -> Sample:
         """The same without captions: the branch that guidance moves away from."""
         return replace(self, told=[[(0, "")]] * len(self.told))

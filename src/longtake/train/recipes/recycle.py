@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,9 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from longtake.models import wan_codec
 from longtake.models.lora import inject, save
 from longtake.models.wan_lora import SVI_TARGETS
-from longtake.noise import shifted
+from longtake.noise import ramp, shifted
 from longtake.train.checkpoint import CheckpointError
 from longtake.train.config import ConfigError, read_table
 from longtake.train.footage import Footage
@@ -30,6 +32,7 @@ from longtake.train.settings import Recipe
 from longtake.train.shards import Loss
 
 STEPS = 1000  # levels that training draws from
+SHORT = 5  # latents of a video that is made only for its first frames
 HISTORY = 0.05  # frames at or below this level are those that the network goes on from
 
 # Published settings: paper (Table 9) and scripts of Stable Video Infinity 1.0, and those that were asked for.
@@ -47,8 +50,9 @@ class RecycleConfig:
 
     video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told of;
     clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up to
-    this much, up or down. own: the error of told frames is not remembered from any clip, but what the network, told of this
-    very clip without errors, makes wrong of these frames at a level of its own (one call more). warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
+    this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but those of the
+    same frames after the network has made the video again so many times at most, each time told of what it made before;
+    calls: Euler calls of each. codec: what it made also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
     buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted levels evenly and
     weights them, "recipe" keeps those of the recipe. rank, alpha, targets, seed: of the LoRA.
     """
@@ -62,7 +66,9 @@ class RecycleConfig:
     clean: float | None = None
     frames: int = 3
     jitter: float = 0.0
-    own: bool = False
+    rounds: int = 0
+    calls: int = 6
+    codec: bool = False
     warmup: int = 50
     update: float = 0.1
     buckets: int = 50
@@ -85,8 +91,8 @@ class RecycleConfig:
         for name in ("video", "noise", "told", "clean", "update"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
-        if self.frames < 1 or self.jitter < 0 or self.warmup < 0:
-            raise ConfigError("frames is at least 1; jitter and warmup are not negative")
+        if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0 or self.calls < 1:
+            raise ConfigError("frames and calls are at least 1; jitter, warmup and rounds are not negative")
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -121,7 +127,7 @@ class Chosen:
 def choose(
     config: RecycleConfig, memory: Memory, level: Tensor, rng: torch.Generator, own: Tensor | None = None
 ) -> Chosen:
-    """Decide by chance what goes into a video at levels (F,), and draw it; own (C F h w): errors of this very video, of
+    """Decide by chance what goes into a video at levels (F,), and draw it; own (C m h w): errors of this very video, of
     which told frames then get theirs."""
     assert (
         config.video is not None and config.noise is not None and config.told is not None and config.clean is not None
@@ -168,6 +174,17 @@ def corrupted(sample: Sample, chosen: Sequence[Chosen]) -> Sample:
     return replace(sample, video=video, noise=noise, beside=beside)
 
 
+def made_anew(velocity: Callable[[Sample], Tensor], sample: Sample, config: RecycleConfig) -> Tensor:
+    """The network's own version of the videos (B C F h w): from noise to the clean end in a few Euler calls."""
+    x, levels = sample.noise, ramp(config.calls, config.shift).tolist()
+    for now, after in pairwise(levels):
+        x = (
+            x
+            + (after - now) * velocity(replace(sample.at(torch.full_like(sample.level, now)), video=x, noise=x)).float()
+        )
+    return x
+
+
 # ---------------------------------------------------------------- the recipe
 class Velocities(Protocol):
     """What gives velocities of samples."""
@@ -195,6 +212,7 @@ class RecycleRecipe:
         self.memory = Memory(
             config.buckets, config.shift, config.capacity, config.full, config.ram, out / "memory", ranks()[0]
         )
+        self.codec = wan_codec.load(_codec_folder(inner), torch.float32) if config.codec else None
         self.batches = 0  # of this rank so far
 
     @property
@@ -210,7 +228,7 @@ class RecycleRecipe:
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """Weighted mean square of v_hat - ((noise + E_noise) - video)."""
         sample = self._levelled(self.inner.draw(step, rng), rng)
-        own = self._own(sample, rng) if self.config.own else [None] * len(sample.level)
+        own = self._own(sample, rng) if self.config.rounds else [None] * len(sample.level)
         chosen = [choose(self.config, self.memory, level, rng, e) for level, e in zip(sample.level, own)]
         seen = corrupted(sample, chosen)
         target = seen.noise - sample.video
@@ -225,11 +243,30 @@ class RecycleRecipe:
 
     @torch.no_grad()
     def _own(self, sample: Sample, rng: torch.Generator) -> Tensor:
-        """What the network now makes wrong of these videos (B C F h w), at other levels and noise than they will be at."""
-        noise = torch.randn(sample.noise.shape, generator=rng)
-        other = self._levelled(replace(sample, noise=noise), rng)
-        residual = self.inner.video.velocity(other).float() - other.target
-        return torch.stack([Residual(r, s).video for r, s in zip(residual, other.level)])
+        """What is wrong with told frames (B C m h w) after some rounds of being told of what was made of them before."""
+        if sample.beside is None:
+            raise ConfigError("rounds are for a network that is told of frames beside x: leave them out")
+        count, channels, told = self.config.frames, sample.video.shape[1], sample.beside
+        short, true = sample.cut(min(SHORT, sample.frames)), sample.video[:, :, :count]
+        last = torch.randint(1, self.config.rounds + 1, (len(true), 1, 1, 1, 1), generator=rng)
+        error = torch.zeros_like(true)
+        for number in range(1, int(last.max()) + 1):
+            beside = told[:, :, : short.frames].clone()
+            beside[:, -channels:, :count] += error
+            noise = torch.randn(short.noise.shape, generator=rng)
+            made = made_anew(self.inner.video.velocity, replace(short, noise=noise, beside=beside), self.config)[
+                :, :, :count
+            ]
+            error = torch.where(number <= last, self.hand(made) - true, error)
+        return error
+
+    def hand(self, latents: Tensor) -> Tensor:
+        """The first latents of videos (B C m h w), through frames of bytes if codec is set."""
+        if self.codec is None:
+            return latents
+        decoder = self.codec.decoder()
+        frames = torch.cat([decoder.push(latents), decoder.flush()], 2)
+        return self.codec.encode(((frames.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1)
 
     def _levelled(self, sample: Sample, rng: torch.Generator) -> Sample:
         if self.config.levels == "recipe":
@@ -279,6 +316,13 @@ class RecycleRecipe:
         """Write lora.safetensors and the folder lora/."""
         save(self.module, out / "lora.safetensors")
         save(self.module, out / "lora")
+
+
+def _codec_folder(inner: Draws) -> Path:
+    folder = getattr(inner.video, "codec_folder", None)
+    if folder is None:
+        raise ConfigError("[recycle] codec = true, but this recipe has no codec: leave it out, or name one in settings")
+    return Path(folder)
 
 
 def _gathered(tensor: Tensor) -> list[Tensor]:
