@@ -31,6 +31,11 @@ def bench(monkeypatch):
 def test_both_trainings_are_alike_but_for_the_errors():
     erft, plain = (tomllib.loads((BENCH / f"drift-{name}.toml").read_text()) for name in ("erft", "plain"))
     assert changes(erft, plain) == ['recycle.preset was "svi-film", now "none"']
+    rounds = tomllib.loads((BENCH / "drift-rounds.toml").read_text())
+    assert {line.split()[0] for line in changes(rounds, plain)} == {
+        f"recycle.{name}" for name in ("preset", "rounds", "calls", "frames", "codec")
+    }
+    read_table(RecycleConfig, rounds["recycle"], "recycle")
     read_table(Settings, erft["loop"], "loop")
     read_table(I2vConfig, read_table(RecycleConfig, erft["recycle"], "recycle").settings, "settings")
 
