@@ -137,6 +137,22 @@ def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
         assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
 
 
+def test_the_sprite_may_weigh_more(tmp_path):
+    plain, heavy = (recipe(tmp_path, preset="none", update=0.0, sprite=weight) for weight in (0.0, 3.0))
+    half = torch.zeros(B, F, H, H)
+    half[..., 0] = 1
+    losses = []
+    for made in (plain, heavy):
+        draw = made.inner.draw
+        made.inner.draw = lambda step, chance, draw=draw: replace(draw(step, chance), sprite=half)
+        losses.append(made.loss(0, rng()).total)
+    drawn = heavy.inner.draw(0, rng())
+    seen = heavy.inner.seen[0]
+    error = (heavy.inner.velocity(seen) - (seen.noise - drawn.video)).pow(2).mean(1) * (1 + 3 * half) / 2.5
+    wanted = (error.mean((2, 3)) * level_weight(seen.level, 5.0)).sum()
+    assert torch.allclose(losses[1], wanted, rtol=1e-5) and not torch.allclose(losses[0], losses[1], rtol=1e-3)
+
+
 def test_frames_that_are_handed_over_go_through_the_codec(tmp_path):
     made = recipe(tmp_path)
     latents = torch.randn(1, 16, 1, 8, 8, generator=rng())

@@ -54,7 +54,7 @@ class RecycleConfig:
     same frames after the network has made the video again so many times at most, each time told of what it made before;
     calls: Euler calls of each. codec: what it made also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
     buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted levels evenly and
-    weights them, "recipe" keeps those of the recipe. rank, alpha, targets, seed: of the LoRA.
+    weights them, "recipe" keeps those of the recipe. sprite: extra weight of the sprite, where the clips know of one. rank, alpha, targets, seed: of the LoRA.
     """
 
     recipe: str = "i2v"
@@ -77,6 +77,7 @@ class RecycleConfig:
     ram: float = 8.0
     shift: float = 5.0
     levels: Literal["published", "recipe"] = "published"
+    sprite: float = 0.0
     rank: int = 128
     alpha: float = 128.0
     targets: Sequence[str] = SVI_TARGETS
@@ -237,9 +238,14 @@ class RecycleRecipe:
         error = residual.float().pow(2).mean(1)  # (B F h w)
         if self.config.levels == "published":
             weight = level_weight(sample.level, self.config.shift)
-            return Loss((error.mean((2, 3)) * weight).sum(), float(weight.numel()))
-        weight = (sample.level > HISTORY).to(error)
-        return Loss((error.mean((2, 3)) * weight).sum(), weight.sum().clamp_min(1e-6))
+            size: Tensor | float = float(weight.numel())
+        else:
+            weight = (sample.level > HISTORY).to(error)
+            size = weight.sum().clamp_min(1e-6)
+        if self.config.sprite:
+            share = 1 + self.config.sprite * sample.sprite
+            error = error * share / share.mean()
+        return Loss((error.mean((2, 3)) * weight).sum(), size)
 
     @torch.no_grad()
     def _own(self, sample: Sample, rng: torch.Generator) -> Tensor:
