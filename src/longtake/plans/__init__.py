@@ -51,7 +51,7 @@ PLANS: dict[str, Strategy] = {
         Chunks, "clips told of the last frames beside x (SVI)", dict(hand="pixels8", overlap=1, beside=True)
     ),
     "async": Strategy(Chunks, "a staircase inside each window (SkyReels-V2 ar_step)", dict(lag=5)),
-    "endless": Strategy(Stream, "one staircase under a sliding view (diffusion forcing)", dict(lag=2)),
+    "endless": Strategy(Stream, "one staircase under a sliding view (diffusion forcing)", dict(lag=0, least=2)),
     "rolling": Strategy(
         Stream, "the staircase fills the view; a step per block (rolling forcing)", dict(lag=0, eager=True, past=3)
     ),

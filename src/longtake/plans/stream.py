@@ -29,8 +29,9 @@ class Stream:
     grid: how the noise levels are spaced (see noise.ramp).
     levels: the noise levels before every call themselves, as in 1,0.99,0.9,0.7, instead of steps, shift and grid.
     lag: model calls between the starts of two blocks; 0: as many as make the staircase fill the view but for
-    `past` (rolling forcing);
+    `past` (rolling forcing), at least `least`;
     None: as many as there are steps (block by block).
+    least: the smallest lag that 0 stands for.
     block: latent frames that fall together (0: the model's).
     window: output frames in view, 1 + stride * k (default: all that the model sees).
     eager: frames enter the view when they start, not before.
@@ -43,6 +44,7 @@ class Stream:
     grid: Grid = "linear"
     levels: str = ""
     lag: int | None = 5
+    least: int = 0
     block: int = 0
     window: int | None = None
     eager: bool = False
@@ -56,7 +58,12 @@ class Stream:
         if self.grid not in GRIDS:
             raise PlanError(f"--grid is one of {', '.join(GRIDS)}, not {self.grid!r}")
         ladder(self)
-        for name, value, least in (("steps", self.steps, 1), ("block", self.block, 0), ("sinks", self.sinks, 0)):
+        for name, value, least in (
+            ("steps", self.steps, 1),
+            ("block", self.block, 0),
+            ("sinks", self.sinks, 0),
+            ("least", self.least, 0),
+        ):
             if value < least:
                 raise PlanError(f"--{name} must be at least {least}, not {value}")
         if self.lag is not None and self.lag < 0:
@@ -99,7 +106,8 @@ class Stream:
 
     def _lag(self, view: int) -> Fraction:
         if self.lag == 0:
-            return Fraction(self.steps, max(1, (view - (self.past or 0)) // self.block))
+            filling = Fraction(self.steps, max(1, (view - (self.past or 0)) // self.block))
+            return max(filling, Fraction(min(self.least, self.steps)))
         return Fraction(self.steps if self.lag is None else min(self.lag, self.steps))
 
     def _view(self, stride: int, limits: Limits) -> int:
