@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from longtake.models import load
-from longtake.noise import mix
+from longtake.noise import mix, ramp
 from longtake.train.config import ConfigError, read_table
 from longtake.train.loop import Settings, train
 from longtake.train.memory import Memory, Residual
@@ -21,11 +21,10 @@ from longtake.train.recipes.recycle import (
     choose,
     corrupted,
     level_weight,
-    made_anew,
     maker,
     published_levels,
 )
-from longtake.train.sample import Sample
+from longtake.train.sample import Sample, remade
 
 from .toys import in_two, join, quiet
 
@@ -115,6 +114,11 @@ def test_the_loss_is_that_of_the_clean_video_and_the_corrupted_noise(tmp_path):
     assert torch.equal(seen.beside[:, 4:, 3:], clean.beside[:, 4:, 3:]) and not torch.equal(seen.beside, clean.beside)
 
 
+def calls_of_rounds(calls):
+    """The first call of every round of three: pure noise stands there in place of the video."""
+    return [replace(call, noise=call.video) for call in calls[::3]]
+
+
 def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
     made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=2, calls=3, frames=2)
     for step in range(8):  # of which some draw two rounds for a video and some one
@@ -123,10 +127,8 @@ def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
         clean, (*calls, seen) = made.inner.draw(step, rng(step)), made.inner.seen
         assert len(calls) in (3, 6) and all(call.frames == 5 for call in calls)
         assert torch.equal(calls[0].beside, clean.beside[:, :, :5]), "the first round is told the truth"
-        told = [
-            made_anew(made.inner.velocity, replace(calls[n], noise=calls[n].video), made.config)
-            for n in range(0, len(calls), 3)
-        ]
+        levels = ramp(3, 5.0).float().expand(B, -1)
+        told = [remade(made.inner.velocity, each, levels) for each in calls_of_rounds(calls)]
         for i in range(B):
             got = seen.beside[i, 4:, :2] - clean.beside[i, 4:, :2]
             left = [(each[i] - clean.video[i, :, :5])[:, :2] for each in told]

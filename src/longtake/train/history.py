@@ -37,5 +37,5 @@ class OwnHistory:
         draw, depth = float(torch.rand((), generator=rng)), torch.rand(len(sample.video), generator=rng) * self.depth
         if draw >= self.share or sample.known is None or not sample.known.any():
             return sample.video
-        own = remade(video.module, sample, video.text.encode, depth, self.calls)
+        own = remade(video.velocity, sample, depth[:, None] * torch.linspace(1, 0, self.calls + 1))
         return torch.where(sample.known[:, None, :, None, None], own, sample.video)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -73,10 +74,10 @@ def blocks_of(net: WanTransformer, frames: int) -> list[int] | None:
     return [frame // config.block for frame in range(frames)] if config.causal else None
 
 
-def velocity(net: WanTransformer, sample: Sample, encode: Encode, x: Tensor | None = None) -> Tensor:
-    """The network's velocity (B C F h w) of the noisy frames; x: instead of video and noise mixed."""
+def velocity(net: WanTransformer, sample: Sample, encode: Encode) -> Tensor:
+    """The network's velocity (B C F h w) of the noisy frames."""
     frames, level = sample.frames, sample.level
-    seen = mix(sample.video, sample.noise, level) if x is None else x
+    seen = mix(sample.video, sample.noise, level)
     if sample.beside is not None:
         seen = torch.cat([seen, sample.beside], 1)
     texts, scene = texts_and_scene(sample.told, frames)
@@ -101,11 +102,11 @@ def texts_and_scene(told: Sequence[Told], frames: int) -> tuple[list[list[str]],
 
 
 @torch.no_grad()
-def remade(net: WanTransformer, sample: Sample, encode: Encode, level: Tensor, calls: int) -> Tensor:
-    """The network's own version of the videos (B C F h w): noised to level (B,), then made clean in `calls` Euler calls."""
-    x, now = mix(sample.video, sample.noise, level[:, None].expand_as(sample.level)), level
-    for call in range(calls, 0, -1):
-        after = level * (call - 1) / calls
-        v = velocity(net, sample.at(now[:, None].expand_as(sample.level)), encode, x)
-        x, now = x + (after - now)[:, None, None, None, None] * v, after
+def remade(velocity: Callable[[Sample], Tensor], sample: Sample, levels: Tensor) -> Tensor:
+    """A network's own version of the videos (B C F h w): noised to the first of the levels (B, N + 1), then in N Euler
+    calls brought to the last one."""
+    rows = levels[..., None].expand(*levels.shape, sample.frames)
+    x = mix(sample.video, sample.noise, rows[:, 0])
+    for now, after in pairwise(rows.unbind(1)):
+        x = x + (after - now)[:, None, :, None, None] * velocity(replace(sample.at(now), video=x, noise=x)).float()
     return x

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,7 +26,7 @@ from longtake.train.config import ConfigError, read_table
 from longtake.train.footage import Footage
 from longtake.train.memory import Memory, Replace, Residual, shared
 from longtake.train.ranks import ranks
-from longtake.train.sample import Sample
+from longtake.train.sample import Sample, remade
 from longtake.train.settings import Recipe
 from longtake.train.shards import Loss
 
@@ -48,13 +47,15 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 class RecycleConfig:
     """recipe, settings: the recipe that draws samples, and its table. preset: see PRESETS; what is given wins over it.
 
-    video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told of;
-    clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up to
-    this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but those of the
-    same frames after the network has made the video again so many times at most, each time told of what it made before;
-    calls: Euler calls of each. codec: what it made also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is remembered.
-    buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted levels evenly and
-    weights them, "recipe" keeps those of the recipe. sprite: extra weight of the sprite, where the clips know of one. rank, alpha, targets, seed: of the LoRA.
+    video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told
+    of; clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up
+    to this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but
+    those of the same frames after the network has made the video again so many times at most, each time told of
+    what it made before; calls: Euler calls of each. codec: what it made also goes through the codec as frames of
+    bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is
+    remembered. buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted
+    levels evenly and weights them, "recipe" keeps those of the recipe. sprite: extra weight of the sprite, where
+    the clips know of one. rank, alpha, targets, seed: of the LoRA.
     """
 
     recipe: str = "i2v"
@@ -175,17 +176,6 @@ def corrupted(sample: Sample, chosen: Sequence[Chosen]) -> Sample:
     return replace(sample, video=video, noise=noise, beside=beside)
 
 
-def made_anew(velocity: Callable[[Sample], Tensor], sample: Sample, config: RecycleConfig) -> Tensor:
-    """The network's own version of the videos (B C F h w): from noise to the clean end in a few Euler calls."""
-    x, levels = sample.noise, ramp(config.calls, config.shift).tolist()
-    for now, after in pairwise(levels):
-        x = (
-            x
-            + (after - now) * velocity(replace(sample.at(torch.full_like(sample.level, now)), video=x, noise=x)).float()
-        )
-    return x
-
-
 # ---------------------------------------------------------------- the recipe
 class Velocities(Protocol):
     """What gives velocities of samples."""
@@ -255,14 +245,13 @@ class RecycleRecipe:
         count, channels, told = self.config.frames, sample.video.shape[1], sample.beside
         short, true = sample.cut(min(SHORT, sample.frames)), sample.video[:, :, :count]
         last = torch.randint(1, self.config.rounds + 1, (len(true), 1, 1, 1, 1), generator=rng)
-        error = torch.zeros_like(true)
+        error, levels = torch.zeros_like(true), ramp(self.config.calls, self.config.shift).float().expand(len(true), -1)
         for number in range(1, int(last.max()) + 1):
             beside = told[:, :, : short.frames].clone()
             beside[:, -channels:, :count] += error
             noise = torch.randn(short.noise.shape, generator=rng)
-            made = made_anew(self.inner.video.velocity, replace(short, noise=noise, beside=beside), self.config)[
-                :, :, :count
-            ]
+            told_of = replace(short, noise=noise, beside=beside)
+            made = remade(self.inner.video.velocity, told_of, levels)[:, :, :count]
             error = torch.where(number <= last, self.hand(made) - true, error)
         return error
 
