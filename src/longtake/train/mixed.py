@@ -155,14 +155,11 @@ class Clips:
     """Pocket clips of every size in memory, half precision; clip n of a pair is the beginning of clip n of its size."""
 
     def __init__(self, root: Path, found: Sequence[Pair], seed: int):
-        self.longest = max(pair.frames for pair in found)
         self.seed, self.latents, self.sprite = seed, {}, {}
         sizes = sorted({(pair.height, pair.width) for pair in found})
+        self.longest = _encoded_length(root, sizes, max(pair.frames for pair in found))
         for size in sizes:
-            shards = sorted((root / folder_name(self.longest, size)).glob(SHARDS))
-            if not shards:
-                raise FileNotFoundError(f"no latents of {size[0]} x {size[1]} in {root}: encode clips first")
-            parts = [load_file(shard) for shard in shards]
+            parts = [load_file(shard) for shard in sorted((root / folder_name(self.longest, size)).glob(SHARDS))]
             self.latents[size] = torch.cat([part["latents"] for part in parts])
             self.sprite[size] = torch.cat([part["sprite"] for part in parts])
         self.count = min(len(latents) for latents in self.latents.values())
@@ -201,7 +198,17 @@ class Clips:
         return Source(self.longest, 0.0, self.seed)
 
 
-def folder_name(frames: int, size: tuple[int, int]) -> str:
+def _encoded_length(root: Path, sizes: Sequence[tuple[int, int]], frames: int) -> int:
+    """Frames of the shortest clips of all sizes in a folder that are long enough. FileNotFoundError if there are none."""
+    found = [{int(p.parent.name.split("x")[0]) for p in root.glob(f"{folder_name('*', s)}/{SHARDS}")} for s in sizes]
+    fit = [length for length in set.intersection(*found) if length >= frames]
+    if not fit:
+        wanted = " and ".join(f"{height} x {width}" for height, width in sizes)
+        raise FileNotFoundError(f"no clips of {frames} frames of {wanted} in {root}: encode clips first")
+    return min(fit)
+
+
+def folder_name(frames: int | str, size: tuple[int, int]) -> str:
     """Of the clips of a size."""
     return f"{frames}x{size[0]}x{size[1]}"
 
