@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -307,6 +308,22 @@ def test_two_processes_share_their_errors_in_the_first_batches_alone(tmp_path):
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
     assert one[: 4 * B] == two[: 4 * B] and len(set(one[: 4 * B])) == 4 * B
     assert len(one) == len(two) == 5 * B and not set(one[4 * B :]) & set(two)
+
+
+def test_videos_of_several_lengths_need_errors_that_are_not_kept(tmp_path):
+    class Varying(Inner):
+        config = SimpleNamespace(lengths=((0.5, (3,)), (1.0, (3, 6))))
+
+        def draw(self, step, chance):
+            return super().draw(step, chance).cut(3 + 3 * (step % 2))
+
+    made = maker({"any": lambda settings, folder: Varying()})
+    with pytest.raises(ConfigError, match="one length"):
+        made({"recipe": "any", **TABLE}, tmp_path)
+    own = made({"recipe": "any", **TABLE, "rounds": 1, "video": 0.0, "noise": 0.0}, tmp_path)
+    for step in range(4):
+        own.loss(step, rng(step)).total.backward()
+    assert not len(own.memory) and own.module.mix.up["default"].grad.any()
 
 
 def test_what_is_wrong_is_said(tmp_path):

@@ -96,6 +96,11 @@ class RecycleConfig:
         if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0 or self.calls < 1:
             raise ConfigError("frames and calls are at least 1; jitter, warmup and rounds are not negative")
 
+    @property
+    def remembers(self) -> bool:
+        """Whether errors are kept: rounds make their own, so that with these alone nothing would be drawn."""
+        return not self.rounds or bool(self.video or self.noise)
+
 
 # ---------------------------------------------------------------- arithmetic
 def published_levels(rng: torch.Generator, count: int, shift: float) -> Tensor:
@@ -224,7 +229,8 @@ class RecycleRecipe:
         seen = corrupted(sample, chosen)
         target = seen.noise - sample.video
         residual = self.inner.video.velocity(seen) - target
-        self._remember(residual.detach().float(), sample.level, chosen, rng)
+        if self.config.remembers:
+            self._remember(residual.detach().float(), sample.level, chosen, rng)
         error = residual.float().pow(2).mean(1)  # (B F h w)
         if self.config.levels == "published":
             weight = level_weight(sample.level, self.config.shift)
@@ -313,6 +319,16 @@ class RecycleRecipe:
         save(self.module, out / "lora")
 
 
+def _check_shapes(inner: Draws) -> None:
+    """ConfigError if a recipe draws videos of several shapes."""
+    data, stages = (getattr(inner.video, name, None) for name in ("data", "config"))
+    if isinstance(data, Footage) and len(data.buckets) > 1:
+        raise ConfigError("[recycle] keeps errors of one shape: give [footage] one of seconds and one of sizes")
+    lengths = {length for _, options in getattr(stages, "lengths", ()) for length in options}
+    if not isinstance(data, Footage) and len(lengths) > 1:
+        raise ConfigError("[recycle] keeps errors of one shape: give one length in settings.lengths")
+
+
 def _codec_folder(inner: Draws) -> Path:
     folder = getattr(inner.video, "codec_folder", None)
     if folder is None:
@@ -340,9 +356,8 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
         inner = recipes[settings.recipe](settings.settings, out)
         if not hasattr(inner, "draw"):
             raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow or forcing")
-        data = getattr(inner.video, "data", None)
-        if isinstance(data, Footage) and len(data.buckets) > 1:
-            raise ConfigError("[recycle] keeps errors of one shape: give [footage] one of seconds and one of sizes")
+        if settings.remembers:
+            _check_shapes(inner)
         inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
         return RecycleRecipe(inner, settings, out)
 
