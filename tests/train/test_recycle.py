@@ -156,6 +156,19 @@ def test_the_sprite_may_weigh_more(tmp_path):
     assert torch.allclose(losses[1], wanted, rtol=1e-5) and not torch.allclose(losses[0], losses[1], rtol=1e-3)
 
 
+def test_repeats_make_rounds_of_each_video_once(tmp_path):
+    table = dict(video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=1, calls=2, frames=1)
+    made = recipe(tmp_path, **table, repeats=2)
+    made.loss(0, rng())
+    clean, (*calls, seen) = made.inner.draw(0, rng()), made.inner.seen
+    assert [len(call.level) for call in calls] == [1, 1] and len(seen.level) == B
+    assert torch.equal(seen.video, clean.video[[0, 0]]) and torch.equal(seen.noise, clean.noise)
+    assert torch.equal(seen.beside[0], seen.beside[1]) and not torch.equal(seen.beside[0], clean.beside[0])
+    assert not torch.equal(seen.level[0], seen.level[1])
+    with pytest.raises(ConfigError, match="repeats are for rounds"):
+        recipe(tmp_path, repeats=2)
+
+
 def test_frames_that_are_handed_over_go_through_the_codec(tmp_path):
     made = recipe(tmp_path)
     latents = torch.randn(1, 16, 1, 8, 8, generator=rng())

@@ -59,6 +59,11 @@ class Sample:
         told = [[(first, text) for first, text in captions if first < frames] for captions in self.told]
         return replace(self, told=told, **short)
 
+    def picked(self, rows: Sequence[int]) -> Sample:
+        """These of its videos, in this order."""
+        parts = {name: part[list(rows)] for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, told=[self.told[row] for row in rows], **parts)
+
     def untold(self) -> Sample:
         """The same without captions: the branch that guidance moves away from."""
         return replace(self, told=[[(0, "")]] * len(self.told))

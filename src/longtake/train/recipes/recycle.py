@@ -51,7 +51,8 @@ class RecycleConfig:
     of; clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up
     to this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but
     those of the same frames after the network has made the video again so many times at most, each time told of
-    what it made before; calls: Euler calls of each. codec: what it made also goes through the codec as frames of
+    what it made before; calls: Euler calls of each; repeats: how often each of these videos stands in a batch, with
+    noise and a level of its own, in place of other videos, since rounds take most of the time. codec: what it made also goes through the codec as frames of
     bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is
     remembered. buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted
     levels evenly and weights them, "recipe" keeps those of the recipe. sprite: extra weight of the sprite, where
@@ -69,6 +70,7 @@ class RecycleConfig:
     jitter: float = 0.0
     rounds: int = 0
     calls: int = 6
+    repeats: int = 1
     codec: bool = False
     warmup: int = 50
     update: float = 0.1
@@ -93,8 +95,11 @@ class RecycleConfig:
         for name in ("video", "noise", "told", "clean", "update"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
-        if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0 or self.calls < 1:
-            raise ConfigError("frames and calls are at least 1; jitter, warmup and rounds are not negative")
+        if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0:
+            raise ConfigError("frames are at least 1; jitter, warmup and rounds are not negative")
+
+        if self.calls < 1 or self.repeats < 1 or (self.repeats > 1 and not self.rounds):
+            raise ConfigError("calls and repeats are at least 1, and repeats are for rounds alone")
 
     @property
     def remembers(self) -> bool:
@@ -224,7 +229,7 @@ class RecycleRecipe:
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """Weighted mean square of v_hat - ((noise + E_noise) - video)."""
         sample = self._levelled(self.inner.draw(step, rng), rng)
-        own = self._own(sample, rng) if self.config.rounds else [None] * len(sample.level)
+        sample, own = self._with_own(sample, rng) if self.config.rounds else (sample, [None] * len(sample.level))
         chosen = [choose(self.config, self.memory, level, rng, e) for level, e in zip(sample.level, own)]
         seen = corrupted(sample, chosen)
         target = seen.noise - sample.video
@@ -242,6 +247,13 @@ class RecycleRecipe:
             share = 1 + self.config.sprite * sample.sprite
             error = error * share / share.mean()
         return Loss((error.mean((2, 3)) * weight).sum(), size)
+
+    def _with_own(self, sample: Sample, rng: torch.Generator) -> tuple[Sample, Sequence[Tensor]]:
+        """The sample with repeats of its first videos, and what is wrong with told frames of each (B C m h w)."""
+        count = -(-len(sample.level) // self.config.repeats)
+        rows = [number % count for number in range(len(sample.level))]
+        own = self._own(sample.picked(range(count)), rng)[rows].unbind()
+        return replace(sample.picked(rows), noise=sample.noise, level=sample.level), own
 
     @torch.no_grad()
     def _own(self, sample: Sample, rng: torch.Generator) -> Tensor:
