@@ -31,11 +31,12 @@ def bench(monkeypatch):
 def test_both_trainings_are_alike_but_for_the_errors():
     erft, plain = (tomllib.loads((BENCH / f"drift-{name}.toml").read_text()) for name in ("erft", "plain"))
     assert changes(erft, plain) == ['recycle.preset was "svi-film", now "none"']
-    rounds = tomllib.loads((BENCH / "drift-rounds.toml").read_text())
-    assert {line.split()[0] for line in changes(rounds, plain)} == {
-        f"recycle.{name}" for name in ("preset", "rounds", "calls", "frames", "codec")
+    rounds, without = (tomllib.loads((BENCH / f"drift-{n}.toml").read_text()) for n in ("rounds", "rounds-plain"))
+    assert {line.split()[0] for line in changes(rounds, without)} == {
+        f"recycle.{n}" for n in "preset video noise told clean rounds repeats calls frames codec".split()
     }
-    read_table(RecycleConfig, rounds["recycle"], "recycle")
+    assert not read_table(RecycleConfig, rounds["recycle"], "recycle").remembers
+    assert not read_table(RecycleConfig, without["recycle"], "recycle").remembers
     read_table(Settings, erft["loop"], "loop")
     read_table(I2vConfig, read_table(RecycleConfig, erft["recycle"], "recycle").settings, "settings")
 

@@ -263,7 +263,7 @@ def test_windows_of_told_errors_begin_anywhere():
 
 
 def test_clean_batches_are_seldom_remembered(tmp_path):
-    made = recipe(tmp_path, preset="none", update=0.25, capacity=1000, warmup=0)
+    made = recipe(tmp_path, clean=1.0, update=0.25, capacity=1000, warmup=0)
     for step in range(200):
         made.loss(step, rng(step))
     assert abs(len(made.memory) - 100) < 4 * math.sqrt(400 * 0.25 * 0.75)
@@ -309,7 +309,7 @@ def test_the_loss_falls_and_a_resume_changes_nothing(tmp_path):
 def errors_of_two(number, world, folder):
     """Three clean batches on each of several processes, two of them shared; writes the levels that are remembered."""
     join(number, world, Path(folder))
-    made = recipe(Path(folder) / str(number), preset="none", update=1.0, capacity=100, buckets=1, warmup=2)
+    made = recipe(Path(folder) / str(number), clean=1.0, update=1.0, capacity=100, buckets=1, warmup=2)
     for step in range(3):
         made.loss(step, rng(10 * step + number))
     levels = [float(made.memory.slots.get(slot).level[0]) for slot in made.memory.buckets[0]]

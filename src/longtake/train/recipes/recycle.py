@@ -103,8 +103,8 @@ class RecycleConfig:
 
     @property
     def remembers(self) -> bool:
-        """Whether errors are kept: rounds make their own, so that with these alone nothing would be drawn."""
-        return not self.rounds or bool(self.video or self.noise)
+        """Whether errors are kept, which are drawn again: told frames with rounds have their own."""
+        return bool(self.video or self.noise or (self.told and not self.rounds))
 
 
 # ---------------------------------------------------------------- arithmetic
