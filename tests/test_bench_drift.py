@@ -33,7 +33,8 @@ def test_both_trainings_are_alike_but_for_the_errors():
     assert changes(erft, plain) == ['recycle.preset was "svi-film", now "none"']
     rounds, without = (tomllib.loads((BENCH / f"drift-{n}.toml").read_text()) for n in ("rounds", "rounds-plain"))
     assert {line.split()[0] for line in changes(rounds, without)} == {
-        f"recycle.{n}" for n in "preset video noise told clean rounds repeats calls frames codec".split()
+        f"recycle.{n}"
+        for n in ["preset", "video", "noise", "told", "clean", "rounds", "repeats", "calls", "frames", "codec"]
     }
     assert not read_table(RecycleConfig, rounds["recycle"], "recycle").remembers
     assert not read_table(RecycleConfig, without["recycle"], "recycle").remembers
