@@ -56,4 +56,4 @@ def test_an_example_is_read(path):
     elif getattr(settings, "init", ""):
         lines = []
         assert network(settings.network, settings.init, lines.append)[1] is not None
-        assert lines[0].startswith("started from pocket: all ")
+        assert lines[0].startswith(f"started from {settings.init}: all ")
