@@ -101,7 +101,6 @@ def test_a_short_clip_is_the_beginning_of_a_long_one(recipe):
         assert parse(words)["colour"] == clip.scenes[0].facts.colour
 
 
-# ---------------------------------------------------------------- what is given
 def test_a_run_on_short_clips_takes_the_latents_of_longer_ones(table, recipe, tmp_path):
     short = Mixed({**table, "seconds": (1.0,)}, tmp_path)
     assert {pair.frames for pair in short.pairs} == {25}
@@ -110,6 +109,7 @@ def test_a_run_on_short_clips_takes_the_latents_of_longer_ones(table, recipe, tm
         assert short.clips.told(pair, 1, random.Random(5)) == recipe.clips.told(pair, 1, random.Random(5))
 
 
+# ---------------------------------------------------------------- what is given
 def test_what_is_given_is_clean_and_not_in_the_loss(table, tmp_path):
     recipe = Mixed({**table, "given": {"first": 0.5, "several": 0.5, "counts": [2]}}, tmp_path)
     torch.nn.init.normal_(recipe.module.proj_out.weight)

@@ -140,6 +140,14 @@ def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
         assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
 
 
+def test_rounds_make_as_many_frames_as_are_told(tmp_path):
+    made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=1, calls=1, frames=4)
+    made.loss(0, rng())
+    clean, (call, seen) = made.inner.draw(0, rng()), made.inner.seen
+    differs = (seen.beside != clean.beside).flatten(3).any(3).any(1)
+    assert call.frames == 4 and differs.tolist() == [[True] * 4 + [False] * (F - 4)] * B
+
+
 def test_the_sprite_may_weigh_more(tmp_path):
     plain, heavy = (recipe(tmp_path, preset="none", update=0.0, sprite=weight) for weight in (0.0, 3.0))
     half = torch.zeros(B, F, H, H)

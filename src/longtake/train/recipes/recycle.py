@@ -31,7 +31,7 @@ from longtake.train.settings import Recipe
 from longtake.train.shards import Loss
 
 STEPS = 1000  # levels that training draws from
-SHORT = 3  # latents of a video that is made only for its first frames
+SHORT = 3  # latents, at least, of a video that is made only for its first frames
 HISTORY = 0.05  # frames at or below this level are those that the network goes on from
 
 # Published settings: paper (Table 9) and scripts of Stable Video Infinity 1.0, and those that were asked for.
@@ -261,7 +261,7 @@ class RecycleRecipe:
         if sample.beside is None:
             raise ConfigError("rounds are for a network that is told of frames beside x: leave them out")
         count, channels, told = self.config.frames, sample.video.shape[1], sample.beside
-        short, true = sample.cut(min(SHORT, sample.frames)), sample.video[:, :, :count]
+        short, true = sample.cut(min(max(SHORT, count), sample.frames)), sample.video[:, :, :count]
         last = torch.randint(1, self.config.rounds + 1, (len(true),), generator=rng)
         error, levels = torch.zeros_like(true), ramp(self.config.calls, self.config.shift).float().expand(len(true), -1)
         for number in range(1, int(last.max()) + 1):
