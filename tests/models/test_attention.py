@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.models import attention, fuse
-from longtake.models.attention import AttentionError, choose, flash, products, sage, sdpa
+from longtake.models.attention import AttentionError, choose, flash, sage, sdpa, trained
 from longtake.models.wan import WanTransformer, tiny
 from tests.models.oracles import apart, rand, shuffled
 
@@ -18,20 +18,26 @@ def test_attention_is_a_softmax_and_a_text_of_one_serves_any_batch():
     assert apart(torch.einsum("bnlm,amne->blne", weights, v).flatten(2), sdpa(q, k, v)) < 1e-5
 
 
-def test_where_a_fused_backward_pass_is_slow_two_products_do_the_same(monkeypatch):
-    """In bfloat16 on a CPU, and only if there is something to train."""
+@pytest.mark.parametrize("keys", [7, 600])
+@pytest.mark.parametrize("masked", [False, True])
+def test_where_a_fused_backward_pass_is_slow_another_way_does_the_same(monkeypatch, keys, masked):
+    """In bfloat16 on a CPU, and only if there is something to train: few keys by two products, many in float32."""
     asked = []
-    monkeypatch.setattr(attention, "products", lambda *qkv: asked.append(1) or products(*qkv))
-    inputs = [rand(2, 9, 3, 8, seed=1), rand(1, 7, 3, 8, seed=2), rand(1, 7, 3, 8, seed=3)]
+    monkeypatch.setattr(attention, "trained", lambda *given: asked.append(1) or trained(*given))
+    inputs = [rand(2, 9, 3, 8, seed=1), rand(1, keys, 3, 8, seed=2), rand(1, keys, 3, 8, seed=3)]
+    seen = torch.arange(keys).expand(2, -1) < torch.tensor([[keys], [keys // 2]]) if masked else None
 
-    def outcome(dtype, trained):
-        q, k, v = (x.to(dtype, copy=True).requires_grad_(trained) for x in inputs)
-        out = sdpa(q, k, v)
-        return [out, *(torch.autograd.grad(out.square().sum(), (q, k, v)) if trained else ())]
+    def outcome(dtype, trains):
+        q, k, v = (x.to(dtype, copy=True).requires_grad_(trains) for x in inputs)
+        out = sdpa(q, k, v, seen)
+        return [out, *(torch.autograd.grad(out.square().sum(), (q, k, v)) if trains else ())]
 
     exact = outcome(torch.float32, True)
     assert not asked and not outcome(torch.bfloat16, False)[0].requires_grad and not asked
     assert all(apart(a, b.float()) < 0.03 for a, b in zip(exact, outcome(torch.bfloat16, True))) and asked
+    if masked:
+        q, k, v = (x[-1:] for x in (inputs[0], *(t.expand(2, -1, -1, -1)[:, : keys // 2] for t in inputs[1:])))
+        assert apart(sdpa(q, k, v), exact[0][1:]) < 1e-5  # what is not seen counts for nothing
 
 
 def test_what_is_installed_decides(monkeypatch):

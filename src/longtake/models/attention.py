@@ -17,20 +17,26 @@ class AttentionError(ValueError):
     """An attention that this machine does not have; the message says what to do."""
 
 
-def sdpa(q_BLNE: Tensor, k_BMNE: Tensor, v_BMNE: Tensor) -> Tensor:
-    """PyTorch's own; keys and values of batch 1 serve any batch."""
+def sdpa(q_BLNE: Tensor, k_BMNE: Tensor, v_BMNE: Tensor, seen_BM: Tensor | None = None) -> Tensor:
+    """PyTorch's own; keys and values of batch 1 serve any batch. seen: the keys that are looked at, if not all."""
     q, k, v = (t.transpose(1, 2) for t in spread(q_BLNE, k_BMNE, v_BMNE))
+    mask = None if seen_BM is None else seen_BM[:, None, None]
     slow = q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu"
-    attend = products if slow else nnf.scaled_dot_product_attention
-    return attend(q, k, v).transpose(1, 2).flatten(2)
+    return (trained if slow else nnf.scaled_dot_product_attention)(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
-def products(q_BNLE: Tensor, k_BNME: Tensor, v_BNME: Tensor) -> Tensor:
-    """Attention as two matrix products and a softmax (B N L E): where scores fit in memory and a fused kernel is worse.
+def trained(q_BNLE: Tensor, k_BNME: Tensor, v_BNME: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention (B N L E) in bfloat16 on a CPU where gradients are wanted, whose fused backward pass is slow.
 
-    PyTorch's backward pass in bfloat16 on a CPU takes twice as long for 400 keys and ten times for 32.
+    Up to 512 keys two matrix products and a softmax are faster (twice for 250 keys, ten times for 32), above that the
+    fused kernel in float32, which keeps no scores.
     """
+    if k_BNME.shape[2] > 512:
+        wide = (t.float() for t in (q_BNLE, k_BNME, v_BNME))
+        return nnf.scaled_dot_product_attention(*wide, attn_mask=mask).to(v_BNME.dtype)
     scores = (q_BNLE * q_BNLE.shape[-1] ** -0.5) @ k_BNME.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1).to(v_BNME.dtype) @ v_BNME
 
 

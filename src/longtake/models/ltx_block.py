@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from longtake.models.attention import sdpa
 from longtake.models.layers import FeedForward, TanhGelu, gated, wide
 
 THETA = 10000.0
@@ -93,14 +94,6 @@ def rotate(x_BLD: Tensor, rope: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rope).flatten(-2).to(x_BLD.dtype)
 
 
-def attend(q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor, seen_BL: Tensor | None = None) -> Tensor:
-    """Attention (B, L, N*E) to what is seen; a text of batch 1 serves any batch."""
-    batch = len(q_BLNE)
-    q, k, v = (t.expand(batch, -1, -1, -1).transpose(1, 2) for t in (q_BLNE, k_BLNE, v_BLNE))
-    mask = None if seen_BL is None else seen_BL[:, None, None]
-    return nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-
-
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """RMSNorm(x) * (1 + scale) + shift, in float32 or better."""
     return torch.addcmul(shift, nnf.rms_norm(wide(x), x.shape[-1:], eps=eps), 1 + scale).to(x.dtype)
@@ -126,7 +119,7 @@ class Attention(nn.Module):
         told = []
         for scene, start, stop in scenes:
             k, v = texts[scene].layers[index]
-            told.append(attend(q_BFSNE[:, start:stop].flatten(1, 2), k, v, texts[scene].seen))
+            told.append(sdpa(q_BFSNE[:, start:stop].flatten(1, 2), k, v, texts[scene].seen))
         return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
 
     def among(self, x_BFSD: Tensor, rope: Tensor, blind: int = 0) -> Tensor:
@@ -136,7 +129,7 @@ class Attention(nn.Module):
         turns = rope if rope.ndim == 2 else rope[: len(looks)]
         q, k = rotate(self.norm_q(self.to_q(looks)), turns), rotate(self.norm_k(self.to_k(looks)), turns)
         v = self.to_v(x_BLD)
-        seen = attend(self._split(q), self._split(k), self._split(v[: len(looks)]))
+        seen = sdpa(self._split(q), self._split(k), self._split(v[: len(looks)]))
         return self.to_out[0](torch.cat([seen, v[len(looks) :]]) if blind else seen).view_as(x_BFSD)
 
     def _split(self, x: Tensor) -> Tensor:
