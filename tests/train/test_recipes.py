@@ -27,7 +27,7 @@ from longtake.train.loop import Settings, train
 from longtake.train.lot import Lot
 from longtake.train.mixed import fill_clips
 from longtake.train.pairs import pairs
-from longtake.train.recipes import RECIPES, forcing
+from longtake.train.recipes import RECIPES, distil, forcing
 from longtake.train.recipes.codec import CodecRecipe
 from longtake.train.recipes.text import TextRecipe
 from longtake.train.sample import velocity
@@ -136,6 +136,17 @@ def test_gradients_only_in_trainable_weights(name, tables, tmp_path):
     assert any(other.grad is not None for other in others)
     if video := getattr(recipe, "video", None):
         assert all(weight.grad is None for weight in video.text.encoder.parameters())
+
+
+@pytest.mark.parametrize("name", ["codec", "flow", "forcing", "causal", "i2v", "distil", "lora"])
+def test_what_the_network_is_asked_goes_to_where_it_is(name, tables, tmp_path, monkeypatch):
+    """The meta device stands for a GPU: it refuses tensors from elsewhere, and nothing can be copied back from it."""
+    monkeypatch.setattr(distil, "place", lambda: torch.device("meta"))
+    recipe = RECIPES[name](tables[name], tmp_path)
+    recipe.module.to("meta")
+    loss = mean(recipe.loss(29, torch.Generator().manual_seed(1)))
+    assert loss.device.type == "meta"
+    loss.backward()
 
 
 @pytest.mark.parametrize("name", RECIPES)

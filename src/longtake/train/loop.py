@@ -19,6 +19,7 @@ from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
 from longtake.train.folder import claim, claim_data, is_best, write_best
 from longtake.train.optim import make_optimisers
+from longtake.train.place import place
 from longtake.train.ranks import agree, join_ranks, leave_ranks, ranks, share_start, step_rng
 from longtake.train.settings import DTYPES, MakeRecipe, Recipe, Settings
 from longtake.train.shards import Loss, make_step, moving, recomputing
@@ -86,7 +87,7 @@ def train(
 
 def begin(recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print) -> Run:
     """A run at step 0, its weights shared with the other ranks."""
-    module = recipe.module
+    module = recipe.module.to(place())
     share_start(module)
     if settings.checkpointing:
         _recompute(recipe)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,6 +99,11 @@ class Batch:
     told: Sequence[str]
     pairs: Sequence[Pair]
     kept: Sequence[Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        moved: dict[str, Any] = {name: p.to(device) for name, p in vars(self).items() if isinstance(p, Tensor)}
+        return replace(self, **moved)
 
 
 class Lots(Protocol):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from longtake.train.place import place
 
 PATIENCE = timedelta(hours=6)  # the others wait while rank 0 checks; of a rank that dies, torchrun tells at once
 
@@ -17,9 +18,9 @@ def join_ranks() -> bool:
     """Join the other processes, if torchrun started this one (it says so in the environment). Whether it did so now."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         return False
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if place().type == "cuda":
+        torch.cuda.set_device(place())
+    backend = "cpu:gloo,cuda:nccl" if place().type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,11 @@ class Sample:
         """These of its videos, in this order."""
         parts = {name: part[list(rows)] for name, part in vars(self).items() if isinstance(part, Tensor)}
         return replace(self, told=[self.told[row] for row in rows], **parts)
+
+    def to(self, device: torch.device) -> Sample:
+        """The same on a device."""
+        moved: dict[str, Any] = {name: p.to(device) for name, p in vars(self).items() if isinstance(p, Tensor)}
+        return replace(self, **moved)
 
     def untold(self) -> Sample:
         """The same without captions: the branch that guidance moves away from."""

@@ -37,6 +37,7 @@ from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
 from longtake.train.footage import Footage, FootageConfig, Sees, made_by, open_footage
 from longtake.train.lot import Lot
+from longtake.train.place import at, encoding, place
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.sample import Sample, Told, velocity
 from longtake.train.seen import Eyes
@@ -134,12 +135,12 @@ class Video:
         """Clips of a prepared folder, encoded as far as there is room; ranks share the work. model: with longtake.json."""
         config = read_table(FootageConfig, self.config.footage, "footage")
         folder, net = self._codec_folder("another `init`"), self.module.config
-        codec = wan_codec.load(folder, torch.float32)
+        codec = wan_codec.load(folder, torch.float32, place())
         sees = Sees(
             *made_by(model, config), view=net.view, step=codec.scale * net.patch_size[1], stride=codec.stride,
             scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest([*weights.files(folder), folder / "config.json"]),
         )  # fmt: skip
-        footage = open_footage(Path(self.config.folder), config, sees, codec.encode, reporting())
+        footage = open_footage(Path(self.config.folder), config, sees, encoding(codec), reporting())
         self._warn(footage)
         footage.fill(ranks(), reporting())
         wait_for_all()
@@ -176,15 +177,19 @@ class Video:
         return self.data.told(number, start, frames, chance)
 
     def velocity(self, sample: Sample, net: WanTransformer | None = None) -> Tensor:
-        """The velocity (B C F h w) of a sample by the network in training, or by another one."""
-        return velocity(net or self.module, sample, self.text.encode)
+        """The velocity (B C F h w) of a sample by the network in training, or by another one; where the sample is."""
+        net = net or self.module
+        there = at(net)
+        found = velocity(net, sample.to(there), lambda words: self.text.encode(words).to(there))
+        return found.to(sample.video.device)
 
     def loss(self, sample: Sample, target: Tensor | None = None) -> Loss:
         """Square of the velocity error over frames that are to be made, with more weight on the sprite.
 
         target (B C F h w): what the velocity should be, if not noise - video.
         """
-        target = sample.target if target is None else target
+        sample = sample.to(at(self.module))
+        target = sample.target if target is None else target.to(at(self.module))
         error = (self.velocity(sample) - target).pow(2).mean(1)
         weight = (1 + self.config.sprite * sample.sprite) * (sample.level > 0.05)[:, :, None, None]
         return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
@@ -213,7 +218,7 @@ class Video:
     def model(self) -> Model:
         """The network as it is now, as a model."""
         assert self.codec_folder is not None
-        codec, config = wan_codec.load(self.codec_folder, torch.float32), self.module.config
+        codec, config = wan_codec.load(self.codec_folder, torch.float32, at(self.module)), self.module.config
         kind, fps, size = self.card.kind, float(FPS), (SIDE, SIDE)
         tell = Teller(codec, self.eyes.net if self.eyes else None) if kind == "i2v" else None
         if isinstance(self.data, Footage):
@@ -223,7 +228,7 @@ class Video:
             name=f"{self.card.name} in training", family="wan", limits=limits, codec=codec, text=self.text, fps=fps,
             session=lambda: WanSession(self.module, tell=tell), size=size,
             guidance=self.card.guidance, plan=self.card.plan, options=self.card.all_options(),
-            sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride,
+            sampling=self.card.sampling(), track=(config.track_dim or 0) // codec.stride, device=str(at(self.module)),
         )  # fmt: skip
 
 
@@ -311,7 +316,7 @@ def small(video: Tensor, side: int = 128) -> Tensor:
 
 def text_of(folder: Path) -> WordText | UmT5Text:
     """The text encoder in text_encoder/ and tokenizer/ of a folder: of whole words, or umT5."""
-    text = WordText.load(folder / "text_encoder", folder / "tokenizer", torch.float32)
+    text = WordText.load(folder / "text_encoder", folder / "tokenizer", torch.float32, device=place())
     if isinstance(text.tokenizer.model, WordLevel):
         return text
     return UmT5Text(text.encoder, read_tokenizer(folder / "tokenizer"))
@@ -319,8 +324,8 @@ def text_of(folder: Path) -> WordText | UmT5Text:
 
 def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:
     """Fill a folder with latents; ranks divide the work and wait for each other."""
-    net = wan_codec.load(codec, torch.float32)
-    fill_cache(folder, source, count, net.encode, ranks())
+    net = wan_codec.load(codec, torch.float32, place())
+    fill_cache(folder, source, count, encoding(net), ranks())
     wait_for_all()
 
 

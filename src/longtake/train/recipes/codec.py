@@ -21,6 +21,7 @@ from longtake.models import weights
 from longtake.train.config import read_table
 from longtake.train.data import Source
 from longtake.train.family import FAMILIES
+from longtake.train.place import at
 from longtake.world import SIDE, make_clip, render
 
 SMALL: Mapping[str, Any] = dict(
@@ -95,9 +96,9 @@ class CodecRecipe:
 
     def loss(self, step: int, rng: torch.Generator) -> Tensor:
         """The loss of one batch; frames are compared unclamped, since a clamp has no gradient where it is needed."""
-        frames, sprite = self.batch(rng)
+        frames, sprite = (part.to(at(self.module)) for part in self.batch(rng))
         mean, log_variance = self.module.moments(frames)
-        noise = torch.randn(mean.shape, generator=rng)
+        noise = torch.randn(mean.shape, generator=rng).to(mean)
         sample = mean + (0.5 * log_variance.clamp(-30, 2)).exp() * noise
         error = self.decoded(sample, rng) - frames
         weight = 1 + self.config.sprite * sprite[:, None]
@@ -109,8 +110,8 @@ class CodecRecipe:
         codec = self.module
         if not getattr(codec.config, "timestep_conditioning", False):
             return codec.decode_whole(codec.normalise(sample))
-        level = self.config.noise * torch.rand(len(sample), generator=rng)
-        noise = torch.randn(sample.shape, generator=rng)
+        level = self.config.noise * torch.rand(len(sample), generator=rng).to(sample)
+        noise = torch.randn(sample.shape, generator=rng).to(sample)
         return codec.decode_whole(codec.normalise(noised(sample, noise, level)), level)
 
     def batch(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -132,8 +133,9 @@ class CodecRecipe:
         for number in range(self.config.judged):
             clip = source.clip(number)
             frames = render(clip, 0, source.frames).frames
-            back = self.module.decode(self.module.encode((frames * 2 - 1).transpose(0, 1)[None]))[0].transpose(0, 1)
-            back = (back / 2 + 0.5).clamp(0, 1)
+            there = (frames * 2 - 1).transpose(0, 1)[None].to(at(self.module))
+            back = self.module.decode(self.module.encode(there))[0].transpose(0, 1)
+            back = (back / 2 + 0.5).clamp(0, 1).cpu()
             error.append((back - frames).pow(2).mean())
             facts.append(clip.scenes[0].facts)
             read.append(judge(back))
@@ -163,7 +165,7 @@ class CodecRecipe:
 def statistics(codec: Any, source: Source, count: int) -> tuple[Tensor, Tensor]:
     """Mean and deviation (C,) of each channel of the posterior means of `count` clips."""
     clips = [render(source.clip(n), 0, source.frames).frames * 2 - 1 for n in range(count)]
-    z = torch.cat([codec.moments(frames.transpose(0, 1)[None])[0] for frames in clips])
+    z = torch.cat([codec.moments(frames.transpose(0, 1)[None].to(at(codec)))[0] for frames in clips])
     return z.mean((0, 2, 3, 4)), z.std((0, 2, 3, 4))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from longtake.models.wan import WanTransformer
 from longtake.train.config import read_table
+from longtake.train.place import at, place
 from longtake.train.recipes import causal, flow, forcing, i2v
 from longtake.train.sample import Sample
 from longtake.train.shards import Loss
@@ -69,7 +70,7 @@ class Distil:
 
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """See `Recipe`."""
-        sample = self.inner.draw(step, rng)
+        sample = self.inner.draw(step, rng).to(at(self.module))
         return self.video.loss(sample, self.guided(sample))
 
     @torch.no_grad()
@@ -100,5 +101,5 @@ def make(config: Mapping[str, Any], out: Path) -> Distil:
     settings = read_table(DistilConfig, config, "distil")
     card = {"guidance": 1.0, **settings.settings.get("card", {})}
     inner = SAMPLERS[settings.recipe]({**settings.settings, "card": card}, out)
-    teacher = copy.deepcopy(inner.module).eval().requires_grad_(False)
+    teacher = copy.deepcopy(inner.module).eval().requires_grad_(False).to(place())
     return Distil(inner, teacher, settings.guidance)

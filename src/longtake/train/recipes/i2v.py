@@ -22,6 +22,7 @@ from longtake.train.config import read_table
 from longtake.train.data import Latents
 from longtake.train.export import Card, card_of
 from longtake.train.footage import Footage
+from longtake.train.place import encoding, place
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
@@ -94,7 +95,7 @@ def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
         latents = told_of(video.data, givens, ranks(), reporting())
         wait_for_all()
         return Tolds(givens, latents)
-    codec = wan_codec.load(video.codec_folder, torch.float32)
-    fill_told(folder, video.data.source, len(video.data), givens, codec.encode, ranks())
+    codec = wan_codec.load(video.codec_folder, torch.float32, place())
+    fill_told(folder, video.data.source, len(video.data), givens, encoding(codec), ranks())
     wait_for_all()
     return Tolds(givens, load_told(folder))

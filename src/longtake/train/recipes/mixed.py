@@ -30,6 +30,7 @@ from longtake.train.family import LTX
 from longtake.train.footage import Footage, FootageConfig, Sees, open_footage
 from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, Lots, Shots, fill_clips
 from longtake.train.pairs import Pair, pairs
+from longtake.train.place import at, encoding, place
 from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.shards import Loss
 from longtake.train.start import Origin, keep_shape, network
@@ -94,8 +95,8 @@ class Mixed:
         self.module, start = network(settings.network, settings.init, reporting(), LTX)
         self.codec_folder = Path(settings.codec) if settings.codec else _beside(start, "vae")
         self.text_folder = Path(settings.text) if settings.text else _beside(start, "text_encoder").parent
-        self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32)
-        self.text = text_encoder(self.text_folder, torch.float32)
+        self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32, place())
+        self.text = text_encoder(self.text_folder, torch.float32, str(place()))
         self._fit(start)
         self.footage = self._shots() if settings.folder else None
         self.fps, self.size = (self.footage.fps, self.footage.usual) if self.footage else (float(FPS), (SIDE, SIDE))
@@ -120,7 +121,7 @@ class Mixed:
             config.fps, (height, width), view=self.module.config.view(config.fps), step=codec.scale, stride=codec.stride,
             scale=codec.scale, channels=codec.channels, codec=digest([*files(self.codec_folder), self.codec_folder / "config.json"]),
         )  # fmt: skip
-        footage = open_footage(Path(settings.folder), config, sees, codec.encode, reporting())
+        footage = open_footage(Path(settings.folder), config, sees, encoding(codec), reporting())
         footage.fill(ranks(), reporting())
         wait_for_all()
         return footage
@@ -152,7 +153,7 @@ class Mixed:
         settings = self.config
         if settings.data:
             return Clips(Path(settings.data), self.pairs, settings.seed)
-        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, self.codec.encode, ranks())
+        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, encoding(self.codec), ranks())
         wait_for_all()
         return Clips(out / "latents", self.pairs, settings.seed)
 
@@ -169,14 +170,16 @@ class Mixed:
         return self.draws(rng)
 
     def velocity(self, batch: Batch) -> Tensor:
-        """The network's velocity (B K C) of a batch."""
+        """The network's velocity (B K C) of a batch, where the network is."""
+        batch = batch.to(at(self.module))
         share = batch.level[..., None]
+        text = self.text.encode(batch.told).to(share.device)
         noisy = (1 - share) * batch.video + share * batch.noise
-        return self.module.tokens(noisy, batch.level, self.text.encode(batch.told), batch.rope).transpose(1, 2)
+        return self.module.tokens(noisy, batch.level, text, batch.rope).transpose(1, 2)
 
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """Square of the velocity error over tokens that are to be made, with more weight on the sprite."""
-        batch = self.draw(step, rng)
+        batch = self.draw(step, rng).to(at(self.module))
         error = (self.velocity(batch) - (batch.noise - batch.video)).pow(2).mean(-1)
         weight = (1 + self.config.sprite * batch.sprite) * ~batch.known
         return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
@@ -215,7 +218,7 @@ class Mixed:
             text=self.text, fps=self.fps, session=lambda: LTXSession(self.module), size=self.size,
             guidance=card.guidance, plan=card.plan, options=card.all_options(), sampling=card.sampling(),
             tokens=math.prod(side // codec.scale for side in self.size), decode_noise=decode.get("noise", 0.0),
-            blocks=self.module.config.num_layers,
+            blocks=self.module.config.num_layers, device=str(at(self.module)),
         )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from longtake.train.checkpoint import CheckpointError
 from longtake.train.config import ConfigError, read_table
 from longtake.train.footage import Footage
 from longtake.train.memory import Memory, Replace, Residual, shared
+from longtake.train.place import place
 from longtake.train.ranks import ranks
 from longtake.train.sample import Sample, remade
 from longtake.train.settings import Recipe
@@ -213,7 +214,7 @@ class RecycleRecipe:
         self.memory = Memory(
             config.buckets, config.shift, config.capacity, config.full, config.ram, out / "memory", ranks()[0]
         )
-        self.codec = wan_codec.load(_codec_folder(inner), torch.float32) if config.codec else None
+        self.codec = wan_codec.load(_codec_folder(inner), torch.float32, place()) if config.codec else None
         self.batches = 0  # of this rank so far
 
     @property
@@ -279,8 +280,8 @@ class RecycleRecipe:
         if self.codec is None:
             return latents
         decoder = self.codec.decoder()
-        frames = torch.cat([decoder.push(latents), decoder.flush()], 2)
-        return self.codec.encode(((frames.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1)
+        frames = torch.cat([decoder.push(latents.to(place())), decoder.flush()], 2)
+        return self.codec.encode(((frames.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1).to(latents)
 
     def _levelled(self, sample: Sample, rng: torch.Generator) -> Sample:
         if self.config.levels == "recipe":

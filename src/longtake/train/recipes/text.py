@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from longtake.models.text import T5Config, T5Encoder
 from longtake.train.config import read_table
 from longtake.train.loop import write_json
+from longtake.train.place import at
 from longtake.train.tokenizer import make_tokenizer
 from longtake.world import caption, sample_facts, vocabulary
 from longtake.world.facts import TABLES
@@ -82,8 +83,11 @@ class TextRecipe:
         blot = self.config.blot if blot is None else blot
         facts = [sample_facts(rng) for _ in range(count or self.config.batch)]
         encoded = self.tokenizer.encode_batch([blotted(caption(fact, rng), rng, blot) for fact in facts])
-        ids, mask = torch.tensor([e.ids for e in encoded]), torch.tensor([e.attention_mask for e in encoded])
-        labels = {n: torch.tensor([table.index(getattr(f, n)) for f in facts]) for n, table in TABLES.items()}
+        there = at(self.module)
+        ids, mask = (torch.tensor([getattr(e, n) for e in encoded], device=there) for n in ("ids", "attention_mask"))
+        labels = {
+            n: torch.tensor([table.index(getattr(f, n)) for f in facts], device=there) for n, table in TABLES.items()
+        }
         return ids, mask, labels
 
     def _logits(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
