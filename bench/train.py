@@ -2,9 +2,9 @@
 
 python bench/train.py [--recipes text,forcing] [--seconds 5] [--threads N] [--clips 8]
 
-Every recipe trains the packaged pocket in a process of its own. The share counts the matrix products and convolutions of
-a whole step (both passes and Muon) against what one large product of fp32 matrices reaches with the same threads; steps
-and products take turns, so that other work on the machine disturbs both alike.
+Every recipe trains the packaged pocket in a process of its own, `mixed` a new network of examples/train/mixed.toml. The share
+counts the matrix products and convolutions of a whole step (both passes and Muon) against what one large product of fp32
+matrices reaches with the same threads; steps and products take turns, so that other work disturbs both alike.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +26,14 @@ import torch
 from common import report
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from longtake.models import builtin, wan_codec
+from longtake.models import builtin, ltx_codec, ltx_codec_config, wan_codec, weights
 from longtake.train.data import Source, fill_cache
+from longtake.train.family import LTX
 from longtake.train.loop import Settings, begin
+from longtake.train.mixed import fill_clips
+from longtake.train.pairs import pairs
 from longtake.train.recipes import RECIPES
+from longtake.world import FPS
 
 SIZE = 1536  # of the matrices whose product is measured
 ATTENTION = {  # of the CPU, which PyTorch's counter leaves out
@@ -60,7 +65,31 @@ def table(name: str, data: Path) -> dict:
         "lora": {"settings": video},
         "recycle": {"recipe": "forcing", "levels": "recipe", "rank": 16, "alpha": 16.0, "settings": video},
     }
+    if name == "mixed":
+        return {
+            **example("mixed"),
+            "codec": str(data / "ltx"),
+            "data": str(data / "tokens"),
+            "text": str(builtin()["pocket"]),
+            "judged": 0,
+        }
     return tables.get(name, video)
+
+
+def example(name: str) -> dict:
+    """The table of an example, whose name is that of a recipe."""
+    recipe = name.split("-")[-1]
+    return tomllib.loads((Path(__file__).parents[1] / f"examples/train/{name}.toml").read_text())[recipe]
+
+
+def clips_of_ltx(folder: Path, count: int) -> None:
+    """A codec as that of pocket-ltx, which knows nothing, and clips of all sizes of the recipe `mixed` through it."""
+    config = ltx_codec_config.LTXCodecConfig(**example("ltx-codec")["network"])
+    codec, told = ltx_codec.LTXCodec(config), example("mixed")
+    codec.latents_std.fill_(1.0)
+    weights.save(codec, config, folder / "ltx", kind=LTX.stored)
+    found = pairs(told["seconds"], told["sizes"], codec.stride, codec.scale, FPS)
+    fill_clips(folder / "tokens", found, count, 0, codec.encode, report=lambda line: None)
 
 
 def measure(name: str, data: Path, seconds: float) -> dict[str, float]:
@@ -99,7 +128,7 @@ def apart(name: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipes", default=",".join(name for name in RECIPES if name != "mixed"))  # pocket is no LTX
+    parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clips", type=int, default=8)
@@ -115,6 +144,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         codec = wan_codec.load(builtin()["pocket"] / "vae", torch.float32)
         fill_cache(Path(folder), Source(switch=0.0), args.clips, codec.encode, report=lambda line: None)
+        if "mixed" in args.recipes:
+            clips_of_ltx(Path(folder), args.clips)
         for name in args.recipes.split(","):
             told = apart(name, Path(folder), args)
             rows[name] = (told["rate"], "steps/s")
