@@ -13,10 +13,11 @@ from longtake.data.prepare import Request, prepare
 from longtake.models import load, ltx, ltx_codec, ltx_codec_config, weights
 from longtake.models.lora_file import read as read_lora
 from longtake.models.ltx_lora import SPELLING
+from longtake.train.config import ConfigError
 from longtake.train.loop import Settings, train
 from longtake.train.mixed import Drawing, Given, fill_clips
 from longtake.train.recipes import RECIPES
-from longtake.train.recipes.mixed import Mixed
+from longtake.train.recipes.mixed import Mixed, Whole
 from longtake.world import parse, render
 from tests.checkpoints import random_text
 from tests.data.clips import moving, write
@@ -246,3 +247,28 @@ def test_a_lora_is_trained_on_top_and_read_again(table, tmp_path):
     assert trained and all(".down." in name or ".up." in name for name in trained)
     plain = ltx.LTXTransformer(ltx.tiny(num_layers=1, caption_channels=10))
     assert read_lora(tmp_path / "lora.safetensors", plain, SPELLING)
+
+
+WHOLE = {"seconds": (1.0,), "sizes": ((32, 32),), "drawing": {"tokens": 600, "most": 0.0}}
+
+
+def test_whole_clips_are_samples_whose_velocities_are_those_of_their_tokens(table, tmp_path):
+    mixed = Mixed({**table, **WHOLE, "given": {"first": 0.5, "several": 0.0}}, tmp_path)
+    torch.nn.init.normal_(mixed.module.proj_out.weight)
+    whole = Whole(mixed)
+    batch, sample = (draw(0, torch.Generator().manual_seed(3)) for draw in (mixed.draw, whole.draw))
+    with torch.no_grad():
+        assert torch.allclose(whole.velocity(sample).flatten(2).mT, mixed.velocity(batch), atol=1e-5)
+    assert sample.known.any() and (sample.level[sample.known] == 0).all() and (sample.level[~sample.known] > 0).all()
+
+
+def test_errors_are_recycled_on_clips_of_one_shape(table, tmp_path):
+    targets = ["to_q", "to_v", "ff.net.2"]
+    told = {"recipe": "mixed", "levels": "recipe", "clean": 0.0, "capacity": 20, "rank": 2, "targets": targets}
+    table = {**table, **WHOLE, "given": {"first": 1.0, "several": 0.0}}
+    recipe = RECIPES["recycle"]({**told, "settings": table}, tmp_path)
+    torch.nn.init.normal_(recipe.module.proj_out.weight)
+    train(recipe, Settings(steps=3, lr=1e-2, warmup=0, save=0), tmp_path, lambda line: None, {"recycle": told})
+    assert len(recipe.memory) and (tmp_path / "lora.safetensors").exists()
+    with pytest.raises(ConfigError, match="one of sizes"):
+        RECIPES["recycle"]({**told, "settings": {**table, "sizes": ((32, 32), (24, 40))}}, tmp_path / "other")

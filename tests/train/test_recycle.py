@@ -27,7 +27,7 @@ from longtake.train.recipes.recycle import (
 )
 from longtake.train.sample import Sample, remade
 
-from .toys import in_two, join, quiet
+from .toys import curve, in_two, join, quiet
 
 B, C, F, H = 2, 3, 6, 2
 TABLE = dict(rank=2, alpha=2.0, targets=("mix",), capacity=4, buckets=8)
@@ -146,6 +146,13 @@ def test_rounds_make_as_many_frames_as_are_told(tmp_path):
     clean, (call, seen) = made.inner.draw(0, rng()), made.inner.seen
     differs = (seen.beside != clean.beside).flatten(3).any(3).any(1)
     assert call.frames == 4 and differs.tolist() == [[True] * 4 + [False] * (F - 4)] * B
+
+
+def test_ranks_that_draw_how_many_rounds_make_do_not_gather_layer_by_layer(tmp_path):
+    for rounds, uniform in ((0, True), (1, True), (2, False)):
+        made = recipe(tmp_path, rounds=rounds)
+        made.inner.uniform = True
+        assert made.uniform is uniform
 
 
 def test_the_sprite_may_weigh_more(tmp_path):
@@ -304,6 +311,7 @@ def test_the_loss_falls_and_a_resume_changes_nothing(tmp_path):
         train(stopped, settings, tmp_path / "b", quiet)
     again = recipe(tmp_path / "b", **table)
     train(again, settings, tmp_path / "b", quiet)
+    assert curve(tmp_path / "b") == curve(tmp_path / "a") and len(curve(tmp_path / "a")) == 24
     assert again.batches == whole.batches and again.memory.buckets == whole.memory.buckets
     for a, b in zip(whole.module.state_dict().values(), again.module.state_dict().values()):
         assert torch.equal(a, b)

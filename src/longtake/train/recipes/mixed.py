@@ -23,8 +23,9 @@ from longtake.models.ltx_checkpoint import text_encoder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_session import LTXSession
 from longtake.models.weights import digest, files
+from longtake.noise import mix
 from longtake.plan import Limits
-from longtake.train.config import read_table
+from longtake.train.config import ConfigError, read_table
 from longtake.train.export import Card, card_of, export
 from longtake.train.family import LTX
 from longtake.train.footage import Footage, FootageConfig, Sees, open_footage
@@ -32,6 +33,7 @@ from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, Lots, Shots
 from longtake.train.pairs import Pair, pairs
 from longtake.train.place import at, encoding, place
 from longtake.train.ranks import ranks, reporting, wait_for_all
+from longtake.train.sample import Sample
 from longtake.train.shards import Loss
 from longtake.train.start import Origin, keep_shape, network
 from longtake.train.video import obeyed, shown
@@ -220,6 +222,41 @@ class Mixed:
             tokens=math.prod(side // codec.scale for side in self.size), decode_noise=decode.get("noise", 0.0),
             blocks=self.module.config.num_layers, device=str(at(self.module)),
         )  # fmt: skip
+
+
+class Whole:
+    """`Mixed` on clips of one duration and size, of which all tokens are kept: these are samples of whole videos, which
+    error recycling stands on. ConfigError if the recipe draws others."""
+
+    uniform = True
+
+    def __init__(self, mixed: Mixed):
+        if len(mixed.pairs) > 1 or mixed.draws.how.most:
+            raise ConfigError(
+                "[recycle] keeps errors of one shape: give settings one of seconds, one of sizes, and drawing.most = 0"
+            )
+        self.mixed, self.module, self.video = mixed, mixed.module, self
+        self.codec_folder = mixed.codec_folder
+        self.check, self.finish, self.dataset, self.describe = mixed.check, mixed.finish, mixed.dataset, mixed.describe
+
+    def draw(self, step: int, rng: torch.Generator) -> Sample:
+        """The sample of a step; all tokens of a frame are at its level."""
+        batch, shape = self.mixed.draw(step, rng), self.mixed.pairs[0].shape
+        video, noise = (x.mT.unflatten(2, shape) for x in (batch.video, batch.noise))
+        level, known, sprite = (x.unflatten(1, shape) for x in (batch.level, batch.known, batch.sprite))
+        told = [[(0, words)] for words in batch.told]
+        return Sample(video, noise, level[..., 0, 0], sprite, told, known[..., 0, 0])
+
+    def velocity(self, sample: Sample) -> Tensor:
+        """The network's velocity (B C F h w) of a sample, where the sample is."""
+        there, mixed = at(self.module), self.mixed
+        text = mixed.text.encode([words for ((_, words),) in sample.told]).to(there)
+        seen, level = mix(sample.video, sample.noise, sample.level).to(there), sample.level.to(there)
+        return mixed.module(seen, level, text, fps=mixed.fps).to(sample.video.device)
+
+    def loss(self, step: int, rng: torch.Generator) -> Loss:
+        """See `Recipe`."""
+        return self.mixed.loss(step, rng)
 
 
 def _beside(start: Origin | None, name: str) -> Path:

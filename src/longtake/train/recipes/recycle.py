@@ -27,6 +27,7 @@ from longtake.train.footage import Footage
 from longtake.train.memory import Memory, Replace, Residual, shared
 from longtake.train.place import place
 from longtake.train.ranks import ranks
+from longtake.train.recipes.mixed import Mixed, Whole
 from longtake.train.sample import Sample, remade
 from longtake.train.settings import Recipe
 from longtake.train.shards import Loss
@@ -225,7 +226,7 @@ class RecycleRecipe:
     @property
     def uniform(self) -> bool:
         """See `Recipe`."""
-        return bool(getattr(self.inner, "uniform", False))
+        return bool(getattr(self.inner, "uniform", False)) and self.config.rounds < 2  # ranks draw how many rounds
 
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """Weighted mean square of v_hat - ((noise + E_noise) - video)."""
@@ -368,8 +369,10 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
         if settings.recipe not in recipes:
             raise ConfigError(f"[recycle] recipe is {settings.recipe!r}: it is one of {', '.join(recipes)}")
         inner = recipes[settings.recipe](settings.settings, out)
-        if not hasattr(inner, "draw"):
-            raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow or forcing")
+        if isinstance(inner, Mixed):
+            inner = Whole(inner)
+        if not hasattr(inner, "draw") or not hasattr(inner, "video"):
+            raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow, forcing or mixed")
         if settings.remembers:
             _check_shapes(inner)
         inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
