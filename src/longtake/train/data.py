@@ -1,16 +1,15 @@
 """Pocket clips as training data: made from a number, encoded once, kept as latents on disk.
 
-A cache folder holds cache.json and shards 00000.safetensors, ... of `SHARD` clips each: latents (n, C, F, h, w) float16
-and sprite (n, F, h, w) float16, the share of each latent pixel that the sprite covers. Facts are not stored: clip n
-of a cache is clip n of its `Source`, for ever.
+A cache folder holds cache.json and shards of clips (see `cache`): latents (n, C, F, h, w) float16 and sprite (n, F, h, w)
+float16, the share of each latent pixel that the sprite covers. Facts are not stored: clip n of a cache is clip n of its
+`Source`, for ever.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,19 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from longtake.train.cache import SHARDS, fill_shards, held, numbers_of, read_shards, stacked
 from longtake.train.loop import write_json
 from longtake.train.lot import Lot
 from longtake.train.sample import Told
 from longtake.world import Clip, Facts, brief, caption, make_clip, render, stories
 from longtake.world.driven import DRIVES
 
-SHARD = 64
-SHARDS = "?????.safetensors"
 Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalised latents (B C F h w)
 
 
@@ -85,10 +81,7 @@ def fill_cache(
     share: tuple[int, int] = (0, 1),
     report: Callable[[str], None] = print,
 ) -> None:
-    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again at any time.
-
-    share: (r, n) does every n-th shard, from the r-th on, so that n processes can fill one folder together.
-    """
+    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again. share: `fill_shards`."""
     _claim(folder, source)
 
     def make(number: int) -> dict[str, Tensor]:
@@ -96,25 +89,6 @@ def fill_cache(
         return {"latents": latents, "sprite": sprite}
 
     fill_shards(folder, count, lambda numbers: stacked([make(number) for number in numbers]), share, report)
-
-
-def fill_shards(
-    folder: Path, count: int, make: Callable[[range], dict[str, Tensor]], share: tuple[int, int] = (0, 1),
-    report: Callable[[str], None] = print, what: str = "clips",
-) -> None:  # fmt: skip
-    """Write the shards of items 0..count-1 that are not yet in the folder, each whole or not at all; share: `fill_cache`."""
-    for first in range(share[0] * SHARD, count, share[1] * SHARD):
-        path, numbers = folder / f"{first // SHARD:05d}.safetensors", range(first, min(first + SHARD, count))
-        if path.exists():
-            continue
-        save_file(make(numbers), draft := path.with_suffix(f".part{share[0]}"))
-        os.replace(draft, path)
-        report(f"{numbers.stop} of {count} {what} encoded")
-
-
-def stacked(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors of items of one shape as one tensor of each name, in half precision."""
-    return {name: torch.stack([item[name] for item in items]).half() for name in items[0]}
 
 
 def _claim(folder: Path, source: Source) -> None:
@@ -133,10 +107,7 @@ def clips_folder(run: Path, config: Mapping[str, Any]) -> Path:
 
 def count_clips(folder: Path) -> dict[str, Any]:
     """The source of a cache, and how many clips of it there are."""
-    count = 0
-    for shard in sorted(folder.glob(SHARDS)):
-        with safe_open(shard, "pt") as file:
-            count += file.get_slice("latents").get_shape()[0]
+    count = sum(held(shard) for shard in folder.glob(SHARDS))
     return {**json.loads((folder / "cache.json").read_text()), "count": count}
 
 
@@ -149,23 +120,24 @@ def _encoded(clip: Clip, frames: int, encode: Encode) -> tuple[Tensor, Tensor]:
 
 
 class Latents:
-    """A cache in memory: item n is clip n of the source. Takes 2 bytes per number (about 63 kB per 31 latents).
+    """A cache in memory, by the numbers of its clips in the source. Takes 2 bytes per number (about 63 kB per 31 latents).
 
     brief: share of windows whose captions tell the motion alone.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None, brief: float = 0.0):
-        shards = sorted(folder.glob(SHARDS))[: limit and -(-limit // SHARD)]
+    def __init__(self, folder: Path, brief: float = 0.0):
+        shards = read_shards(folder)
         if not shards:
             raise FileNotFoundError(f"no latents in {folder}: encode clips first")
         self.source = Source(**json.loads((folder / "cache.json").read_text()))
         if brief and self.source.drive:
             raise ValueError("the motion of these clips is told by a track: a caption that tells it alone says nothing")
         self.brief = brief
-        parts = [load_file(shard) for shard in shards]
-        self.latents = torch.cat([part["latents"] for part in parts])[:limit]
-        self.sprite = torch.cat([part["sprite"] for part in parts])[:limit]
-        self.clips = [self.source.clip(n) for n in range(len(self.latents))]
+        self.latents = torch.cat([part["latents"] for part in shards.values()])
+        self.sprite = torch.cat([part["sprite"] for part in shards.values()])
+        numbers = numbers_of({first: part["latents"] for first, part in shards.items()})
+        self.rows = {number: row for row, number in enumerate(numbers)}
+        self.clips = {number: self.source.clip(number) for number in numbers}
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -183,14 +155,14 @@ class Latents:
     @cached_property
     def steady(self) -> list[int]:
         """Clips in which nothing is told to change: a passage of a story is told by where it goes."""
-        return [n for n, clip in enumerate(self.clips) if len(clip.scenes) == 1 or self.source.stories]
+        return [n for n, clip in self.clips.items() if len(clip.scenes) == 1 or self.source.stories]
 
     def lot(self, length: Callable[[torch.Generator], int], rng: torch.Generator) -> Lot:
         """See `Clips`: any clips, at a length that is drawn."""
         frames, longest = length(rng), self.longest(0)
         if frames > longest:
             raise ValueError(f"clips have {longest} latents, but lengths ask for {frames}")
-        return Lot(frames, range(len(self)), self.steady, frames)
+        return Lot(frames, list(self.clips), self.steady, frames)
 
     def longest(self, number: int) -> int:
         """See `Clips`; all are of one length."""
@@ -222,8 +194,8 @@ class Latents:
 
     def window(self, number: int, start: int, frames: int) -> tuple[Tensor, Tensor]:
         """Latents (C, F, h, w) and sprite (F, h, w) of `frames` latents from `start` on, in float32."""
-        stop = start + frames
-        return self.latents[number, :, start:stop].float(), self.sprite[number, start:stop].float()
+        row, stop = self.rows[number], start + frames
+        return self.latents[row, :, start:stop].float(), self.sprite[row, start:stop].float()
 
 
 def first_frame(latent: int) -> int:

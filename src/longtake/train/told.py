@@ -4,7 +4,7 @@ It is the latents of the first k frames followed by grey ones, exactly as `model
 after the known ones always give the same latents (the codec looks back a few dozen frames), so only the first TAIL
 latents after the known ones are encoded and the last of them is repeated; a test measures what that leaves out.
 
-A folder holds told.json and shards 00000.safetensors, ... of as many clips as those of the latents beside it.
+A folder holds told.json and shards (see `cache`) of the clips whose latents lie beside it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.models.wan_image import followed_by_grey, known, masked
+from longtake.train.cache import fill_shards, read_shards
 from longtake.train.checkpoint import write_json
 from longtake.train.config import ConfigError
-from longtake.train.data import SHARD, SHARDS, Encode, Source, fill_shards
+from longtake.train.data import Encode, Source
 from longtake.train.footage import Footage, Version
 from longtake.world import Clip, render
 
@@ -92,8 +92,8 @@ def fill_told(
 
 def load_told(folder: Path) -> Callable[[int], Tensor]:
     """What is told of every clip, in memory."""
-    shards = [load_file(shard)["told"] for shard in sorted(folder.glob(SHARDS))]
-    latents = {n * SHARD + i: each for n, shard in enumerate(shards) for i, each in enumerate(shard)}
+    shards = read_shards(folder).items()
+    latents = {first + place: each for first, shard in shards for place, each in enumerate(shard["told"])}
     return latents.__getitem__
 
 

@@ -96,6 +96,6 @@ def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
         wait_for_all()
         return Tolds(givens, latents)
     codec = wan_codec.load(video.codec_folder, torch.float32, place())
-    fill_told(folder, video.data.source, len(video.data), givens, encoding(codec), ranks())
+    fill_told(folder, video.data.source, max(video.data.clips) + 1, givens, encoding(codec), ranks())
     wait_for_all()
     return Tolds(givens, load_told(folder))
