@@ -14,6 +14,7 @@ from longtake.models import load, ltx, ltx_codec, ltx_codec_config, weights
 from longtake.models.lora_file import read as read_lora
 from longtake.models.ltx_lora import SPELLING
 from longtake.train.config import ConfigError
+from longtake.train.data import Source
 from longtake.train.loop import Settings, train
 from longtake.train.mixed import Drawing, Given, fill_clips
 from longtake.train.recipes import RECIPES
@@ -94,7 +95,7 @@ def test_a_short_clip_is_the_beginning_of_a_long_one(recipe):
     """Clips are encoded once, at the longest duration."""
     for pair in recipe.pairs:
         tokens, _ = recipe.clips.clip(pair, 1)
-        clip = recipe.clips.source.clip(recipe.clips.first[pair.height, pair.width] + 1)
+        clip = recipe.clips.seen(pair, 1)
         frames = render(clip, 0, pair.frames, (pair.height, pair.width)).frames
         want = recipe.codec.encode((frames * 2 - 1).transpose(0, 1)[None])[0].flatten(1).T
         assert torch.allclose(tokens, want, atol=2e-2)  # kept in half precision
@@ -108,6 +109,15 @@ def test_a_run_on_short_clips_takes_the_latents_of_longer_ones(table, recipe, tm
     for pair in short.pairs:
         assert torch.equal(short.clips.clip(pair, 1)[0], recipe.clips.clip(pair, 1)[0])
         assert short.clips.told(pair, 1, random.Random(5)) == recipe.clips.told(pair, 1, random.Random(5))
+
+
+def test_captions_are_those_of_the_run_that_filled_the_folder(table, recipe, tmp_path):
+    """Also for a run of other sizes and another seed."""
+    other = Mixed({**table, "sizes": ((32, 32),), "seed": 9}, tmp_path)
+    for pair in other.pairs:
+        assert torch.equal(other.clips.clip(pair, 1)[0], recipe.clips.clip(pair, 1)[0])
+        assert other.clips.told(pair, 1, random.Random(5)) == recipe.clips.told(pair, 1, random.Random(5))
+    assert other.clips.facts()["seed"] == 3 and recipe.clips.facts()["seed"] == 0
 
 
 # ---------------------------------------------------------------- what is given
@@ -148,7 +158,7 @@ def test_a_finished_run_makes_a_relay_of_any_size(table, tmp_path):
     frames = list(generate(model, "a red circle", seconds=60 / 24, guidance=1.0, size=(24, 40)))
     assert sum(len(part) for part in frames) == 60 and frames[0].shape[1:] == (24, 40, 3)
     about = json.loads((tmp_path / "model" / "longtake.json").read_text())
-    assert about["clips"] == {**asdict(recipe.clips.source), "count": 6}
+    assert about["clips"] == {**asdict(Source(recipe.clips.longest, 0.0)), "count": 6}
     onward = {**table, "init": str(tmp_path / "model"), "network": {}, "codec": "", "text": ""}
     assert Mixed(onward, tmp_path / "on").module.config == recipe.module.config
     released = {**table, "network": {k: v for k, v in table["network"].items() if k != "causal_temporal_positioning"}}

@@ -9,21 +9,21 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.noise import token_shift
+from longtake.train.cache import SHARDS, fill_shards, numbers_of, read_shards, stacked
 from longtake.train.checkpoint import write_json
-from longtake.train.data import SHARDS, Encode, Source, fill_shards, pool_sprite, stacked
+from longtake.train.data import Encode, Source, pool_sprite
 from longtake.train.footage import Footage
 from longtake.train.levels import logit_normal, token_levels
 from longtake.train.pairs import Pair, draw_kept, draw_tokens, grouped
-from longtake.world import caption, render
+from longtake.world import Clip, caption, render
 
 
 @dataclass(frozen=True)
@@ -159,16 +159,18 @@ class Shots:
 class Clips:
     """Pocket clips of every size in memory, half precision; clip n of a pair is the beginning of clip n of its size."""
 
-    def __init__(self, root: Path, found: Sequence[Pair], seed: int):
-        self.seed, self.latents, self.sprite = seed, {}, {}
+    def __init__(self, root: Path, found: Sequence[Pair]):
+        self.latents, self.sprite, self.numbers, self.sources = {}, {}, {}, {}
         sizes = sorted({(pair.height, pair.width) for pair in found})
         self.longest = _encoded_length(root, sizes, max(pair.frames for pair in found))
         for size in sizes:
-            parts = [load_file(shard) for shard in sorted((root / folder_name(self.longest, size)).glob(SHARDS))]
-            self.latents[size] = torch.cat([part["latents"] for part in parts])
-            self.sprite[size] = torch.cat([part["sprite"] for part in parts])
+            folder = root / folder_name(self.longest, size)
+            shards = read_shards(folder)
+            self.latents[size] = torch.cat([part["latents"] for part in shards.values()])
+            self.sprite[size] = torch.cat([part["sprite"] for part in shards.values()])
+            self.numbers[size] = numbers_of({first: part["latents"] for first, part in shards.items()})
+            self.sources[size] = source_of(folder)
         self.count = min(len(latents) for latents in self.latents.values())
-        self.first = {size: number * self.count for number, size in enumerate(sizes)}
 
     def __len__(self) -> int:
         """Of all sizes together."""
@@ -183,8 +185,9 @@ class Clips:
         return chance.randrange(self.count)
 
     def facts(self) -> dict[str, Any]:
-        """See `Lots`; one source for all sizes, so that it can be told which facts were seen."""
-        return {**asdict(self.source), "clips": len(self)}
+        """See `Lots`; one source for all sizes, so that it can be told which facts were seen: those of a size go on from
+        those of the one before."""
+        return {**asdict(next(iter(self.sources.values()))), "clips": len(self)}
 
     def clip(self, pair: Pair, number: int) -> tuple[Tensor, Tensor]:
         """See `Lots`."""
@@ -194,13 +197,18 @@ class Clips:
 
     def told(self, pair: Pair, number: int, chance: random.Random) -> str:
         """See `Lots`."""
-        clip = self.source.clip(self.first[pair.height, pair.width] + number)
-        return caption(clip.scenes[0].facts, chance)
+        return caption(self.seen(pair, number).scenes[0].facts, chance)
 
-    @property
-    def source(self) -> Source:
-        """Of which these are the first clips: `count` of the first size, then of the next."""
-        return Source(self.longest, 0.0, self.seed)
+    def seen(self, pair: Pair, number: int) -> Clip:
+        """What a clip shows, as told by the folder of its size, whoever filled it."""
+        size = (pair.height, pair.width)
+        return self.sources[size].clip(self.numbers[size][number])
+
+
+def source_of(folder: Path) -> Source:
+    """Of which the clips in the folder of a size are the first."""
+    about = json.loads((folder / "cache.json").read_text())
+    return Source(**{field.name: about[field.name] for field in fields(Source) if field.name in about})
 
 
 def _encoded_length(root: Path, sizes: Sequence[tuple[int, int]], frames: int) -> int:

@@ -47,7 +47,7 @@ DECODE = {"timestep": 0.05, "noise": 0.05}  # what the recipe `codec` trains a d
 class MixedConfig:
     """What to train on.
 
-    seconds, sizes (height, width): every duration is trained at every size. clips: of each size. seed: of the first one.
+    seconds, sizes (height, width): every duration is trained at every size. clips: of each size. seed: of the first one, where they are encoded here.
     text: folder with text_encoder/ and tokenizer/. codec: folder of an LTX codec. init: a model or a run to start from
     (see `start.network`), whose text encoder and codec are used if no others are named. network: an LTXConfig, or with
     `init` what differs; what the codec decides is filled in. data: folder of latents; without it, they are made in the
@@ -154,10 +154,10 @@ class Mixed:
         """The clips of all sizes; those of the run's own folder are encoded first, which the ranks share."""
         settings = self.config
         if settings.data:
-            return Clips(Path(settings.data), self.pairs, settings.seed)
+            return Clips(Path(settings.data), self.pairs)
         fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, encoding(self.codec), ranks())
         wait_for_all()
-        return Clips(out / "latents", self.pairs, settings.seed)
+        return Clips(out / "latents", self.pairs)
 
     def places(self, pair: Pair) -> Tensor:
         """Where the tokens of a pair stand (N, D/2)."""
