@@ -1,8 +1,17 @@
 """Shards of encoded items: an item keeps its number however the folder was filled."""
 
+import json
+
+import pytest
 import torch
 
-from longtake.train.data import Latents, Source, fill_cache
+from longtake.models import wan_codec
+from longtake.models.wan_codec import WanCodec
+from longtake.train.cache import Coder, check_codec, digest_of
+from longtake.train.data import Latents, Source, count_clips, fill_cache
+from longtake.train.mixed import fill_clips
+from longtake.train.pairs import pairs
+from longtake.train.told import Givens, fill_told
 
 SOURCE = Source(frames=5, switch=0.0)
 
@@ -40,3 +49,51 @@ def test_clips_of_a_folder_with_gaps_keep_their_captions(tmp_path):
     for number in (3, 64, 79):
         assert gaps.clips[number] == whole.clips[number]
         assert torch.equal(gaps.window(number, 0, 2)[0], whole.window(number, 0, 2)[0])
+
+
+# ---------------------------------------------------------------- whose latents they are
+A, B = Coder("codecs/a", "a" * 64), Coder("codecs/b", "b" * 64)
+FILL = {
+    "latents": lambda folder, **by: fill_cache(folder, SOURCE, 2, encode, report=quiet, **by),
+    "told": lambda folder, **by: fill_told(folder, SOURCE, 2, Givens((1,), (1.0,)), encode, report=quiet, **by),
+    "clips": lambda folder, **by: fill_clips(
+        folder, pairs([0.2], [[64, 64]], 4, 8, 24), 2, 0, encode, report=quiet, **by
+    ),
+}
+
+
+@pytest.mark.parametrize("fill", FILL.values(), ids=FILL)
+def test_latents_of_another_codec_are_refused(fill, tmp_path):
+    fill(tmp_path, coder=A)
+    fill(tmp_path, coder=A)
+    with pytest.raises(
+        ValueError, match=r"another codec \(aaaaaaaaaaaa\) than codecs/b \(bbbbbbbbbbbb\): name the codec"
+    ):
+        fill(tmp_path, coder=B)
+
+
+@pytest.mark.parametrize("fill", FILL.values(), ids=FILL)
+def test_a_folder_that_does_not_say_its_codec_is_taken_and_says_it_from_then_on(fill, tmp_path):
+    fill(tmp_path)
+    (about,) = tmp_path.rglob("*.json")
+    assert "codec" not in json.loads(about.read_text())
+    check_codec(about, B)
+    fill(tmp_path, coder=A)
+    with pytest.raises(ValueError, match="another codec"):
+        check_codec(about, B)
+
+
+def test_the_codec_is_not_part_of_the_source(tmp_path):
+    FILL["latents"](tmp_path, coder=A)
+    assert Latents(tmp_path).source == SOURCE and count_clips(tmp_path) == {**SOURCE.facts(), "count": 2}
+
+
+def test_a_codec_is_what_it_encodes_with():
+    torch.manual_seed(0)
+    codec = WanCodec(wan_codec.tiny())
+    before = digest_of(codec)
+    assert digest_of(codec.bfloat16()) == before
+    codec.decoder_net.conv_in.weight.data += 1
+    assert digest_of(codec) == before
+    codec.quant_conv.weight.data += 1
+    assert digest_of(codec) != before

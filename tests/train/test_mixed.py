@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,6 +119,14 @@ def test_captions_are_those_of_the_run_that_filled_the_folder(table, recipe, tmp
         assert torch.equal(other.clips.clip(pair, 1)[0], recipe.clips.clip(pair, 1)[0])
         assert other.clips.told(pair, 1, random.Random(5)) == recipe.clips.told(pair, 1, random.Random(5))
     assert other.clips.facts()["seed"] == 3 and recipe.clips.facts()["seed"] == 0
+
+
+def test_latents_of_another_codec_are_refused(table, tmp_path):
+    codec = ltx_codec.load(Path(table["codec"]), torch.float32)
+    codec.latents_std.fill_(0.7)
+    weights.save(codec, codec.config, tmp_path / "codec", kind="AutoencoderKLLTXVideo")
+    with pytest.raises(ValueError, match="was encoded by another codec"):
+        Mixed({**table, "codec": str(tmp_path / "codec")}, tmp_path / "run")
 
 
 # ---------------------------------------------------------------- what is given

@@ -219,6 +219,14 @@ def test_clips_are_encoded_once_and_go_on_where_they_stopped(material, tmp_path)
         fill_cache(tmp_path, Source(frames=41), 2, encode, report=quiet)
 
 
+def test_latents_of_another_codec_are_refused(material, tables, tmp_path):
+    shutil.copytree(material / "latents", tmp_path / "latents")
+    about = json.loads((tmp_path / "latents" / "cache.json").read_text())
+    (tmp_path / "latents" / "cache.json").write_text(json.dumps({**about, "codec": "0" * 64}))
+    with pytest.raises(ValueError, match="was encoded by another codec"):
+        forcing.make({**tables["forcing"], "data": str(tmp_path / "latents")}, tmp_path / "run")
+
+
 def test_a_share_of_windows_is_told_the_motion_alone(material):
     data, chance = Latents(material / "latents", brief=0.3), random.Random(4)
     said = [parse(text) for n in range(1000) for _, text in data.told(n % 8, 0, 5, chance)[:1]]

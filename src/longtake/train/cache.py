@@ -5,17 +5,75 @@ A shard may hold fewer: of a folder that was filled with fewer items once, it is
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from longtake.train.checkpoint import write_json
 
 SHARD = 64
 SHARDS = "?????.safetensors"
+
+
+@dataclass(frozen=True)
+class Coder:
+    """The codec that latents come from. name: as it was given; digest: see `digest_of`."""
+
+    name: str
+    digest: str
+
+    @staticmethod
+    def of(codec: nn.Module, folder: Path) -> Coder:
+        """A codec that was loaded from a folder."""
+        return Coder(str(folder), digest_of(codec))
+
+
+def digest_of(codec: nn.Module) -> str:
+    """A SHA-256 of what a codec makes latents with, rounded to bfloat16: a codec whose decoder alone was trained further, and
+    one that was written to a model folder, give the same latents as before."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        if not name.startswith(("decoder.", "post_quant_conv.")):
+            total.update(name.encode())
+            total.update(tensor.cpu().bfloat16().view(torch.int16).numpy().tobytes())
+    for name in ("latents_mean", "latents_std"):
+        total.update(json.dumps(getattr(codec.config, name, None)).encode())
+    return total.hexdigest()
+
+
+def claim(path: Path, about: Mapping[str, Any], coder: Coder | None, what: str = "other clips") -> None:
+    """Write the json file that says what a folder holds, and the codec of it, if that is known.
+
+    ValueError if the folder holds something else, or latents of another codec; earlier versions did not note that.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts, before = json.loads(json.dumps(about)), json.loads(path.read_text()) if path.exists() else {}
+    digest = before.pop("codec", "")
+    if before and before != facts:
+        raise ValueError(f"{path.parent} holds {what} ({json.dumps(before)}); choose another folder")
+    if coder is not None:
+        check_codec(path, coder)
+        digest = coder.digest
+    write_json(path, {**facts, **({"codec": digest} if digest else {})})
+
+
+def check_codec(path: Path, coder: Coder) -> None:
+    """ValueError if such a json file says that its folder was encoded by another codec."""
+    digest = json.loads(path.read_text()).get("codec") if path.exists() else None
+    if digest and digest != coder.digest:
+        raise ValueError(
+            f"{path.parent} was encoded by another codec ({digest[:12]}) than {coder.name} ({coder.digest[:12]}): name the "
+            "codec that it was encoded by, or choose another folder"
+        )
 
 
 def fill_shards(

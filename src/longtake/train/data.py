@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from longtake.train.cache import SHARDS, fill_shards, held, numbers_of, read_shards, stacked
-from longtake.train.loop import write_json
+from longtake.train.cache import SHARDS, Coder, claim, fill_shards, held, numbers_of, read_shards, stacked
 from longtake.train.lot import Lot
 from longtake.train.sample import Told
 from longtake.world import Clip, Facts, brief, caption, make_clip, render, stories
@@ -80,24 +79,19 @@ def fill_cache(
     encode: Encode,
     share: tuple[int, int] = (0, 1),
     report: Callable[[str], None] = print,
+    coder: Coder | None = None,
 ) -> None:
-    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again. share: `fill_shards`."""
-    _claim(folder, source)
+    """Encode clips 0..count-1 that are not yet in the folder; may be stopped and started again. share: `fill_shards`.
+
+    ValueError if the folder holds other clips, or those of another codec.
+    """
+    claim(folder / "cache.json", source.facts(), coder)
 
     def make(number: int) -> dict[str, Tensor]:
         latents, sprite = _encoded(source.clip(number), source.frames, encode)
         return {"latents": latents, "sprite": sprite}
 
     fill_shards(folder, count, lambda numbers: stacked([make(number) for number in numbers]), share, report)
-
-
-def _claim(folder: Path, source: Source) -> None:
-    """Write cache.json, or refuse a folder that holds other clips."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = folder / "cache.json"
-    if about.exists() and json.loads(about.read_text()) != source.facts():
-        raise ValueError(f"{folder} holds other clips ({about.read_text().strip()}); choose another folder")
-    write_json(about, source.facts())
 
 
 def clips_folder(run: Path, config: Mapping[str, Any]) -> Path:
@@ -108,7 +102,13 @@ def clips_folder(run: Path, config: Mapping[str, Any]) -> Path:
 def count_clips(folder: Path) -> dict[str, Any]:
     """The source of a cache, and how many clips of it there are."""
     count = sum(held(shard) for shard in folder.glob(SHARDS))
-    return {**json.loads((folder / "cache.json").read_text()), "count": count}
+    return {**source_of(folder).facts(), "count": count}
+
+
+def source_of(folder: Path) -> Source:
+    """Of which the clips in a folder are the first."""
+    about = json.loads((folder / "cache.json").read_text())
+    return Source(**{field.name: about[field.name] for field in fields(Source) if field.name in about})
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ class Latents:
         shards = read_shards(folder)
         if not shards:
             raise FileNotFoundError(f"no latents in {folder}: encode clips first")
-        self.source = Source(**json.loads((folder / "cache.json").read_text()))
+        self.source = source_of(folder)
         if brief and self.source.drive:
             raise ValueError("the motion of these clips is told by a track: a caption that tells it alone says nothing")
         self.brief = brief

@@ -6,10 +6,9 @@ longest duration, and kept in a folder per size (shards as in `data`).
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +16,8 @@ import torch
 from torch import Tensor
 
 from longtake.noise import token_shift
-from longtake.train.cache import SHARDS, fill_shards, numbers_of, read_shards, stacked
-from longtake.train.checkpoint import write_json
-from longtake.train.data import Encode, Source, pool_sprite
+from longtake.train.cache import SHARDS, Coder, check_codec, claim, fill_shards, numbers_of, read_shards, stacked
+from longtake.train.data import Encode, Source, pool_sprite, source_of
 from longtake.train.footage import Footage
 from longtake.train.levels import logit_normal, token_levels
 from longtake.train.pairs import Pair, draw_kept, draw_tokens, grouped
@@ -157,14 +155,19 @@ class Shots:
 
 
 class Clips:
-    """Pocket clips of every size in memory, half precision; clip n of a pair is the beginning of clip n of its size."""
+    """Pocket clips of every size in memory, half precision; clip n of a pair is the beginning of clip n of its size.
 
-    def __init__(self, root: Path, found: Sequence[Pair]):
+    coder: whose latents they must be, as far as the folder tells.
+    """
+
+    def __init__(self, root: Path, found: Sequence[Pair], coder: Coder | None = None):
         self.latents, self.sprite, self.numbers, self.sources = {}, {}, {}, {}
         sizes = sorted({(pair.height, pair.width) for pair in found})
         self.longest = _encoded_length(root, sizes, max(pair.frames for pair in found))
         for size in sizes:
             folder = root / folder_name(self.longest, size)
+            if coder is not None:
+                check_codec(folder / "cache.json", coder)
             shards = read_shards(folder)
             self.latents[size] = torch.cat([part["latents"] for part in shards.values()])
             self.sprite[size] = torch.cat([part["sprite"] for part in shards.values()])
@@ -205,12 +208,6 @@ class Clips:
         return self.sources[size].clip(self.numbers[size][number])
 
 
-def source_of(folder: Path) -> Source:
-    """Of which the clips in the folder of a size are the first."""
-    about = json.loads((folder / "cache.json").read_text())
-    return Source(**{field.name: about[field.name] for field in fields(Source) if field.name in about})
-
-
 def _encoded_length(root: Path, sizes: Sequence[tuple[int, int]], frames: int) -> int:
     """Frames of the shortest clips of all sizes in a folder that are long enough. FileNotFoundError if there are none."""
     found = [{int(p.parent.name.split("x")[0]) for p in root.glob(f"{folder_name('*', s)}/{SHARDS}")} for s in sizes]
@@ -229,17 +226,13 @@ def folder_name(frames: int | str, size: tuple[int, int]) -> str:
 @torch.no_grad()
 def fill_clips(
     root: Path, found: Sequence[Pair], count: int, seed: int, encode: Encode, share: tuple[int, int] = (0, 1),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = print, coder: Coder | None = None,
 ) -> None:  # fmt: skip
-    """Encode `count` clips of every size that are not yet there. ValueError if the folder holds others."""
+    """Encode `count` clips of every size that are not yet there. ValueError if the folder holds others, or other latents."""
     longest, stride = max(pair.frames for pair in found), found[0].stride
     for place, size in enumerate(sorted({(pair.height, pair.width) for pair in found})):
         folder, source = root / folder_name(longest, size), Source(longest, 0.0, seed + place * count)
-        folder.mkdir(parents=True, exist_ok=True)
-        about, path = json.loads(json.dumps({**asdict(source), "size": size})), folder / "cache.json"
-        if path.exists() and json.loads(path.read_text()) != about:
-            raise ValueError(f"{folder} holds other clips ({path.read_text().strip()}); choose another folder")
-        write_json(path, about)
+        claim(folder / "cache.json", {**asdict(source), "size": size}, coder)
 
         def make(numbers: range, source: Source = source, size: tuple[int, int] = size) -> dict[str, Tensor]:
             return stacked([_encoded(source, number, size, stride, encode) for number in numbers])

@@ -9,7 +9,6 @@ A folder holds told.json and shards (see `cache`) of the clips whose latents lie
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,7 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, latents_of_frames
 from longtake.models.wan_image import followed_by_grey, known, masked
-from longtake.train.cache import fill_shards, read_shards
-from longtake.train.checkpoint import write_json
+from longtake.train.cache import Coder, claim, fill_shards, read_shards
 from longtake.train.config import ConfigError
 from longtake.train.data import Encode, Source
 from longtake.train.footage import Footage, Version
@@ -70,17 +68,14 @@ def stretched(latents: Tensor, count: int) -> Tensor:
 @torch.no_grad()
 def fill_told(
     folder: Path, source: Source, count: int, givens: Givens, encode: Encode, share: tuple[int, int] = (0, 1),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = print, coder: Coder | None = None,
 ) -> None:  # fmt: skip
     """Encode what is told of clips 0..count-1 that are not yet in the folder; may be stopped and started again.
 
-    ValueError if the folder holds what is told of other clips.
+    ValueError if the folder holds what is told of other clips, or by another codec.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    about = json.loads(json.dumps({**source.facts(), **asdict(givens), "tail": TAIL}))
-    if (folder / "told.json").exists() and json.loads((folder / "told.json").read_text()) != about:
-        raise ValueError(f"{folder} holds what is told of other clips: remove it, or use another run folder")
-    write_json(folder / "told.json", about)
+    about = {**source.facts(), **asdict(givens), "tail": TAIL}
+    claim(folder / "told.json", about, coder, "what is told of other clips")
 
     def make(numbers: range) -> dict[str, Tensor]:
         made = [told_latents(source.clip(n), givens.of(n), encode, givens.stride) for n in numbers]

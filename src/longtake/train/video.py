@@ -32,6 +32,7 @@ from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 from longtake.script import Script
 from longtake.settings import Settings
+from longtake.train.cache import Coder, check_codec
 from longtake.train.config import read_table
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
@@ -129,6 +130,9 @@ class Video:
         if not config.data:
             source = read_table(Source, config.source, "source")
             encode_clips(folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
+        elif self.codec_folder is not None:
+            codec = wan_codec.load(self.codec_folder, torch.float32)
+            check_codec(folder / "cache.json", Coder.of(codec, self.codec_folder))
         return Latents(folder, brief=config.brief)
 
     def _footage(self, model: Path | None) -> Footage:
@@ -325,7 +329,7 @@ def text_of(folder: Path) -> WordText | UmT5Text:
 def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:
     """Fill a folder with latents; ranks divide the work and wait for each other."""
     net = wan_codec.load(codec, torch.float32, place())
-    fill_cache(folder, source, count, encoding(net), ranks())
+    fill_cache(folder, source, count, encoding(net), ranks(), coder=Coder.of(net, codec))
     wait_for_all()
 
 

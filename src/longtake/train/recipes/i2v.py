@@ -18,6 +18,7 @@ from torch import Tensor
 from longtake.geometry import frames_of_latents
 from longtake.models import wan_codec
 from longtake.track import Track
+from longtake.train.cache import Coder
 from longtake.train.config import read_table
 from longtake.train.data import Latents
 from longtake.train.export import Card, card_of
@@ -96,6 +97,7 @@ def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
         wait_for_all()
         return Tolds(givens, latents)
     codec = wan_codec.load(video.codec_folder, torch.float32, place())
-    fill_told(folder, video.data.source, max(video.data.clips) + 1, givens, encoding(codec), ranks())
+    coder, count = Coder.of(codec, video.codec_folder), max(video.data.clips) + 1
+    fill_told(folder, video.data.source, count, givens, encoding(codec), ranks(), coder=coder)
     wait_for_all()
     return Tolds(givens, load_told(folder))

@@ -25,6 +25,7 @@ from longtake.models.ltx_session import LTXSession
 from longtake.models.weights import digest, files
 from longtake.noise import mix
 from longtake.plan import Limits
+from longtake.train.cache import Coder
 from longtake.train.config import ConfigError, read_table
 from longtake.train.export import Card, card_of, export
 from longtake.train.family import LTX
@@ -152,10 +153,11 @@ class Mixed:
 
     def _clips(self, out: Path) -> Clips:
         """The clips of all sizes; those of the run's own folder are encoded first, which the ranks share."""
-        settings = self.config
+        settings, coder = self.config, Coder.of(self.codec, self.codec_folder)
         if settings.data:
-            return Clips(Path(settings.data), self.pairs)
-        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, encoding(self.codec), ranks())
+            return Clips(Path(settings.data), self.pairs, coder)
+        encode = encoding(self.codec)
+        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, encode, ranks(), coder=coder)
         wait_for_all()
         return Clips(out / "latents", self.pairs)
 
