@@ -162,6 +162,20 @@ def test_the_same_seed_gives_the_same_loss(name, tables, tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("forcing", ["codec", "text"]),
+        ("mixed", ["codec", "text"]),
+        ("lora", ["codec", "init", "text"]),
+        ("distil", ["codec", "init", "text"]),
+    ],
+)
+def test_recipes_tell_what_they_read_anew(name, parts, tables, tmp_path):
+    found = RECIPES[name](tables[name], tmp_path).frozen()
+    assert sorted(found) == parts and all(file.is_file() for files in found.values() for file in files)
+
+
 # ---------------------------------------------------------------- text
 def test_the_text_encoder_is_written_as_the_engine_reads_it(material):
     text = WordText.load(material / "text" / "text_encoder", material / "text" / "tokenizer")

@@ -111,6 +111,26 @@ def test_changed_data_are_refused(tmp_path):
         train(Told(), SHORT, tmp_path, quiet)
 
 
+def test_changed_frozen_weights_are_refused_and_a_run_that_did_not_note_them_goes_on(tmp_path):
+    (base := tmp_path / "base.safetensors").write_bytes(b"as it was")
+
+    class Frozen(Line):
+        restores_frozen = True
+
+        def frozen(self, init=False):
+            return {"init": [base]}
+
+    train(Line(), replace(SHORT, steps=4), tmp_path / "run", quiet)
+    lines = []
+    train(Frozen(), replace(SHORT, steps=8), tmp_path / "run", lines.append)
+    assert "did not note the weights of init" in lines[0]
+    train(Frozen(), SHORT, tmp_path / "run", lines.append)
+    assert sum("did not note" in line for line in lines) == 1
+    base.write_bytes(b"another one")
+    with pytest.raises(ConfigError, match=r'trained with other weights: init was "\w{12}", now "\w{12}"\. Put back'):
+        train(Frozen(), SHORT, tmp_path / "run", quiet)
+
+
 # ---------------------------------------------------------------- disks and signals
 @pytest.mark.parametrize(
     "error",

@@ -130,6 +130,11 @@ def files(path: Path | str) -> list[Path]:
     raise WeightsError(f"{path} holds no safetensors file{hint}")
 
 
+def part_files(folder: Path) -> list[Path]:
+    """What a part of a model is made from: its safetensors files and its config."""
+    return [*files(folder), folder / "config.json"]
+
+
 def shards(index: Path) -> list[Path]:
     """The files that an index lists."""
     parts = [index.parent / name for name in sorted(set(read_json(index)["weight_map"].values()))]

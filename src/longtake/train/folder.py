@@ -1,17 +1,18 @@
-"""What the folder of a training run remembers: its config, its data, and which checkpoint was the best."""
+"""What the folder of a training run remembers: its config, its data, what it stands on, and which checkpoint was the best."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from longtake.models.weights import digest
 from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, changes, read_table
 from longtake.train.ranks import ranks
-from longtake.train.settings import FREE, FREE_IN_RECIPES, HasData, Recipe, Settings
+from longtake.train.settings import FREE, FREE_IN_RECIPES, HasData, ReadsFrozen, Recipe, Settings
 
 
 def claim(out: Path, config: Mapping[str, Any]) -> None:
@@ -38,6 +39,23 @@ def claim_data(out: Path, recipe: Recipe) -> None:
             raise ConfigError(f"{out} was trained on other data: {'; '.join(found[:MOST])}{more}. {ELSEWHERE}")
     if not ranks()[0]:
         write_json(path, data)
+
+
+def claim_frozen(out: Path, recipe: Recipe, report: Callable[[str], None]) -> None:
+    """Write frozen.json, digests of weights that no checkpoint holds; ConfigError if one was trained with others."""
+    if not isinstance(recipe, ReadsFrozen):
+        return
+    path, goes_on = out / "frozen.json", newest_checkpoint(out) is not None
+    now = {name: digest(files)[:12] for name, files in recipe.frozen().items()}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if goes_on and before and (found := changes(before, now)):
+        raise ConfigError(
+            f"{out} was trained with other weights: {'; '.join(found)}. Put back what it had, or choose another folder"
+        )
+    if goes_on and not before and now:
+        report(f"{out} did not note the weights of {' and '.join(now)} when it was begun: they are noted now")
+    if not ranks()[0]:
+        write_json(path, now)
 
 
 def read_best(out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from longtake.models.fuse import CompileError, fuse
 from longtake.train.books import Books, Report, open_board
 from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
-from longtake.train.folder import claim, claim_data, is_best, write_best
+from longtake.train.folder import claim, claim_data, claim_frozen, is_best, write_best
 from longtake.train.optim import make_optimisers
 from longtake.train.place import place
 from longtake.train.ranks import agree, join_ranks, leave_ranks, ranks, share_start, step_rng
@@ -67,6 +67,7 @@ def train(
     """See `run`; for a recipe already made."""
     claim(out, config or {"loop": asdict(settings)})
     claim_data(out, recipe)
+    claim_frozen(out, recipe, report)
     run = begin(recipe, settings, out, report)
     if (newest := newest_checkpoint(out)) is not None:
         run.load(newest)

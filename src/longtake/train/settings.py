@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -69,7 +69,7 @@ class Settings:
 class Recipe(Protocol):
     """What is trained, and on what. A recipe is made from its table of the config and the run's folder.
 
-    It may also have `dataset` and `describe` (see HasData and DescribesBatch), and `restores_frozen = True`, if making
+    It may also have `dataset`, `frozen` and `describe` (see HasData, ReadsFrozen and DescribesBatch), and `restores_frozen = True`, if making
     it anew brings back frozen weights, which are then left out of checkpoints. `uniform = True` says that every batch
     makes the same calls of the network, which sharding layer by layer needs (see shards.make_step).
     """
@@ -94,6 +94,15 @@ class HasData(Protocol):
 
     def dataset(self) -> Mapping[str, Any]:
         """Facts about the data, json-able; a run goes on only with equal ones."""
+
+
+@runtime_checkable
+class ReadsFrozen(Protocol):
+    """A recipe that reads weights anew whenever a run goes on, which are in no checkpoint."""
+
+    def frozen(self, init: bool = False) -> Mapping[str, Sequence[Path]]:
+        """Their files, by the setting that names them; a run goes on only with equal ones. init: also those that the
+        network started from, for who keeps these frozen."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ SHAPE = "network.json"  # in a run's folder: the whole config of its network
 @dataclass(frozen=True)
 class Origin:
     """Weights to start from. name: as it was given. folder: of the model around them, which has a codec and a text
-    encoder too (None: there is none)."""
+    encoder too (None: there is none). files: that they were read from."""
 
     name: str
     config: Any
     tensors: Mapping[str, Tensor]
     folder: Path | None = None
+    files: Sequence[Path] = ()
 
 
 def network(
@@ -102,9 +103,9 @@ def origin(init: str, family: Family = WAN) -> Origin:
     if (folder / "transformer").is_dir():
         return _of_transformer(init, folder / "transformer", folder, family)
     if (newest := newest_checkpoint(folder)) is not None:
-        tensors = weights.read(whole_file(newest, "ema"))
+        file = whole_file(newest, "ema")
         model = folder / "model" if (folder / "model").is_dir() else None
-        return Origin(init, network_of(folder, family), tensors, model)
+        return Origin(init, network_of(folder, family), weights.read(file), model, [file])
     if (folder / "config.json").exists() and list(folder.glob("*.safetensors*")):
         return _of_transformer(init, folder, None, family)
     names = ", ".join(builtin())
@@ -122,7 +123,7 @@ def _of_transformer(init: str, folder: Path, model: Path | None, family: Family)
     about = model / "longtake.json" if model else folder / "longtake.json"
     own = json.loads(about.read_text()) if about.exists() else {}
     free = {key: own[key] for key in family.free if key in own}
-    return Origin(init, replace(config, **free), tensors, model)
+    return Origin(init, replace(config, **free), tensors, model, weights.files(folder))
 
 
 def keep_shape(run: Path, config: Any) -> None:

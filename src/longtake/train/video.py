@@ -114,6 +114,7 @@ class Video:
         self.config, self.card = config, card
         self.module: WanTransformer
         self.module, start = network(config.network, config.init, report)
+        self.began = start.files if start else []
         inside = start.folder if start else None
         self.text_folder = Path(config.text) if config.text else _part(inside, "text_encoder", config.init).parent
         self.codec_folder = Path(config.codec) if config.codec else inside and part_folder(inside, "vae")
@@ -142,7 +143,7 @@ class Video:
         codec = wan_codec.load(folder, torch.float32, place())
         sees = Sees(
             *made_by(model, config), view=net.view, step=codec.scale * net.patch_size[1], stride=codec.stride,
-            scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest([*weights.files(folder), folder / "config.json"]),
+            scale=codec.scale, channels=codec.config.z_dim, codec=weights.digest(weights.part_files(folder)),
         )  # fmt: skip
         footage = open_footage(Path(self.config.folder), config, sees, encoding(codec), reporting())
         self._warn(footage)
@@ -165,6 +166,15 @@ class Video:
         if self.codec_folder is None:
             raise ValueError(f"init {self.config.init!r} has no codec beside it: give `codec`, or {otherwise}")
         return self.codec_folder
+
+    def frozen(self, init: bool) -> dict[str, Sequence[Path]]:
+        """See `ReadsFrozen`."""
+        parts: dict[str, Sequence[Path]] = {"text": text_files(self.text_folder)}
+        if self.codec_folder is not None:
+            parts["codec"] = weights.part_files(self.codec_folder)
+        if self.eyes:
+            parts["image_encoder"] = weights.files(self.eyes.folder)
+        return parts | ({"init": self.began} if init and self.began else {})
 
     def lot(self, step: int, rng: torch.Generator) -> Lot:
         """What a step draws its windows from."""
@@ -260,6 +270,10 @@ class VideoRecipe:
         """See `HasData`."""
         return self.video.data.facts()
 
+    def frozen(self, init: bool = False) -> Mapping[str, Sequence[Path]]:
+        """See `ReadsFrozen`."""
+        return self.video.frozen(init)
+
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""
         sample = self.draw(step, rng)
@@ -324,6 +338,11 @@ def text_of(folder: Path) -> WordText | UmT5Text:
     if isinstance(text.tokenizer.model, WordLevel):
         return text
     return UmT5Text(text.encoder, read_tokenizer(folder / "tokenizer"))
+
+
+def text_files(folder: Path) -> list[Path]:
+    """What a text encoder is made from, its tokenizer too."""
+    return [*weights.part_files(folder / "text_encoder"), *sorted((folder / "tokenizer").glob("*.*"))]
 
 
 def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:

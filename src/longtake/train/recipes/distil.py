@@ -11,7 +11,7 @@ recipe of its own.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,10 @@ class Distil:
     def dataset(self) -> dict[str, Any]:
         """See `HasData`."""
         return self.inner.dataset()
+
+    def frozen(self, init: bool = True) -> Mapping[str, Sequence[Path]]:
+        """See `ReadsFrozen`: the teacher is what the student started from."""
+        return self.inner.frozen(init=True)
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""

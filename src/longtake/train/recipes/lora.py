@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longtake.models.lora import inject, save
 from longtake.models.wan_lora import SVI_TARGETS
 from longtake.train.config import read_table
-from longtake.train.settings import DescribesBatch, HasData, Recipe
+from longtake.train.settings import DescribesBatch, HasData, ReadsFrozen, Recipe
 from longtake.train.shards import Loss
 
 
@@ -61,6 +61,10 @@ class LoraRecipe:
     def dataset(self) -> Mapping[str, Any]:
         """See `HasData`."""
         return self.inner.dataset() if isinstance(self.inner, HasData) else {}
+
+    def frozen(self, init: bool = True) -> Mapping[str, Sequence[Path]]:
+        """See `ReadsFrozen`: the network under the LoRA too."""
+        return self.inner.frozen(init=True) if isinstance(self.inner, ReadsFrozen) else {}
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""

@@ -22,7 +22,7 @@ from longtake.models.ltx import LTXTransformer
 from longtake.models.ltx_checkpoint import text_encoder
 from longtake.models.ltx_codec import LTXCodec
 from longtake.models.ltx_session import LTXSession
-from longtake.models.weights import digest, files
+from longtake.models.weights import digest, part_files
 from longtake.noise import mix
 from longtake.plan import Limits
 from longtake.train.cache import Coder
@@ -37,7 +37,7 @@ from longtake.train.ranks import ranks, reporting, wait_for_all
 from longtake.train.sample import Sample
 from longtake.train.shards import Loss
 from longtake.train.start import Origin, keep_shape, network
-from longtake.train.video import obeyed, shown
+from longtake.train.video import obeyed, shown, text_files
 from longtake.world import FPS, SIDE
 
 CARD = Card(name="pocket-ltx", plan="relay", options={"window": 193, "overlap": 1}, shift=2.0, family="ltx")
@@ -96,6 +96,7 @@ class Mixed:
         given = read_table(Given, settings.given, "mixed.given")
         self.module: LTXTransformer
         self.module, start = network(settings.network, settings.init, reporting(), LTX)
+        self.began = start.files if start else []
         self.codec_folder = Path(settings.codec) if settings.codec else _beside(start, "vae")
         self.text_folder = Path(settings.text) if settings.text else _beside(start, "text_encoder").parent
         self.codec: LTXCodec = ltx_codec.load(self.codec_folder, torch.float32, place())
@@ -122,7 +123,7 @@ class Mixed:
         height, width = config.sizes[0]
         sees = Sees(
             config.fps, (height, width), view=self.module.config.view(config.fps), step=codec.scale, stride=codec.stride,
-            scale=codec.scale, channels=codec.channels, codec=digest([*files(self.codec_folder), self.codec_folder / "config.json"]),
+            scale=codec.scale, channels=codec.channels, codec=digest(part_files(self.codec_folder)),
         )  # fmt: skip
         footage = open_footage(Path(settings.folder), config, sees, encoding(codec), reporting())
         footage.fill(ranks(), reporting())
@@ -191,6 +192,11 @@ class Mixed:
     def dataset(self) -> dict[str, Any]:
         """See `HasData`."""
         return self.clips.facts()
+
+    def frozen(self, init: bool = False) -> Mapping[str, Sequence[Path]]:
+        """See `ReadsFrozen`."""
+        parts = {"text": text_files(self.text_folder), "codec": part_files(self.codec_folder)}
+        return {**parts, **({"init": self.began} if init and self.began else {})}
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""
