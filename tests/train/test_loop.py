@@ -172,6 +172,33 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
     assert curve(tmp_path / "bf16") != curve(tmp_path / "fp32")
 
 
+def test_a_check_that_was_killed_is_made_when_the_run_goes_on(tmp_path):
+    """In the middle and after the last step; the best step is kept, and nothing is checked twice."""
+    settings = replace(SHORT, steps=20, check=5, save=5, keep=1, best="score")
+
+    class Scored(Line):
+        killed = ()
+
+        def check(self, step, out):
+            if step in self.killed:
+                raise KeyboardInterrupt
+            self.checked += 1
+            return {"score": -abs(step - 10)}
+
+    for step in (10, 20):
+        recipe = Scored()
+        recipe.killed = (step,)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, settings, tmp_path / f"{step}", quiet)
+        train(again := Scored(), settings, tmp_path / f"{step}", quiet)
+        assert again.checked == (20 - step) // 5 + 1
+        lines = [json.loads(line) for line in (tmp_path / f"{step}" / "log.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "score" in line] == [5, 10, 15, 20]
+        assert json.loads((tmp_path / f"{step}" / "best.json").read_text())["step"] == 10
+        train(again := Scored(), settings, tmp_path / f"{step}", quiet)
+        assert not again.checked
+
+
 def test_the_best_checkpoint_is_kept(tmp_path):
     class Scored(Line):
         def check(self, step, out):

@@ -81,6 +81,17 @@ def write_best(out: Path, best: str, scores: Mapping[str, float], step: int) -> 
     write_json(out / "best.json", {"score": best, "value": value, "step": step, "checkpoint": f"step-{step:06d}"})
 
 
+def read_checked(out: Path) -> int | None:
+    """The step after which the last check was done (0: there was none yet), if it was noted."""
+    path = out / "checked.json"
+    return json.loads(path.read_text())["step"] if path.exists() else None
+
+
+def write_checked(out: Path, step: int) -> None:
+    """Note that the check after a step is done."""
+    write_json(out / "checked.json", {"step": step})
+
+
 def _may_change(key: str) -> bool:
     """Whether a setting (`table.key`) may be another one when a run goes on."""
     parts = key.split(".")

@@ -17,7 +17,7 @@ from longtake.models.fuse import CompileError, fuse
 from longtake.train.books import Books, Report, open_board
 from longtake.train.checkpoint import newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
-from longtake.train.folder import claim, claim_data, claim_frozen, is_best, write_best
+from longtake.train.folder import claim, claim_data, claim_frozen, is_best, read_checked, write_best, write_checked
 from longtake.train.optim import make_optimisers
 from longtake.train.place import place
 from longtake.train.ranks import agree, join_ranks, leave_ranks, ranks, share_start, step_rng
@@ -72,10 +72,14 @@ def train(
     if (newest := newest_checkpoint(out)) is not None:
         run.load(newest)
         report(f"going on from step {run.step}")
+    elif not ranks()[0]:
+        write_checked(out, 0)
     if settings.tensorboard and not ranks()[0]:
         run.books.board = open_board(out, run.step)
     try:
         with Stop() as stop:
+            if not agree(not _owes_check(run)):
+                _check(run, saved=True)
             while run.step < settings.steps:
                 _keep_books(run, run.advance())
                 if not agree(not stop.wished):
@@ -139,8 +143,20 @@ def _keep_books(run: Run, told: Report) -> None:
     saved = bool(settings.save and run.step % settings.save == 0) or last
     if saved:
         run.save()
-    if settings.check and (run.step % settings.check == 0 or last):
+    if _is_due(run):
         _check(run, saved)
+
+
+def _is_due(run: Run) -> bool:
+    """Whether there is a check after the step that was made last."""
+    every = run.settings.check
+    return bool(every) and (run.step % every == 0 or run.step == run.settings.steps)
+
+
+def _owes_check(run: Run) -> bool:
+    """Whether the run was killed in the check of the step that it goes on from (earlier versions did not note checks)."""
+    checked = read_checked(run.out)
+    return run.step > 0 and checked is not None and checked < run.step and _is_due(run)
 
 
 def _check(run: Run, saved: bool) -> None:
@@ -155,6 +171,8 @@ def _check(run: Run, saved: bool) -> None:
             run.save()
         if better:
             write_best(run.out, best, scores, run.step)
+    if not ranks()[0]:
+        write_checked(run.out, run.step)
 
 
 def _give_up(run: Run, told: Report) -> None:
