@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from longtake.models import wan_codec
+from longtake.models import wan_codec, weights
 from longtake.models.wan_codec import WanCodec
 from longtake.train.cache import Coder, check_codec, digest_of
 from longtake.train.data import Latents, Source, count_clips, fill_cache
@@ -49,6 +50,32 @@ def test_clips_of_a_folder_with_gaps_keep_their_captions(tmp_path):
     for number in (3, 64, 79):
         assert gaps.clips[number] == whole.clips[number]
         assert torch.equal(gaps.window(number, 0, 2)[0], whole.window(number, 0, 2)[0])
+
+
+# ---------------------------------------------------------------- what goes wrong
+def test_a_shard_that_is_cut_short_is_made_again(tmp_path):
+    fill_cache(tmp_path, SOURCE, 3, encode, report=quiet)
+    shard = tmp_path / "00000.safetensors"
+    for left in (0, 50, shard.stat().st_size - 1):
+        shard.write_bytes(shard.read_bytes()[:left])
+        with pytest.raises(
+            OSError, match=r"00000\.safetensors cannot be read .* the run that encoded it makes it again"
+        ):
+            Latents(tmp_path)
+        fill_cache(tmp_path, SOURCE, 3, encode, report=quiet)
+        assert len(Latents(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("os error 28")])
+def test_a_full_disk_is_said_and_leaves_nothing_half(tmp_path, monkeypatch, error):
+    def no_room(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(weights, "save_file", no_room)
+    with pytest.raises(OSError, match=r"00000\.safetensors could not be written: .*28.*; make room"):
+        fill_cache(tmp_path, SOURCE, 3, encode, report=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
 
 # ---------------------------------------------------------------- whose latents they are

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.models.lora_keys import Spelling, finder, module_of, promised, sorted_out, unwrapped
-from longtake.models.weights import WeightsError, brief, files, read_file
+from longtake.models.weights import WeightsError, brief, files, read_file, write_file
 
 METADATA = "lora_adapter_metadata"  # where diffusers puts a PEFT config in the header of a file
 
@@ -251,9 +250,7 @@ def write(lora: Lora, path: Path | str) -> Path:
     file = path if single else path / "adapter_model.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     told = json.dumps({f"transformer.{key}": value for key, value in config.items()}, sort_keys=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, {"format": "pt", METADATA: told} if single else {"format": "pt"})
-    os.replace(partial, file)
+    write_file(tensors, file, {"format": "pt", METADATA: told} if single else {"format": "pt"})
     if not single:
         partial = path / "adapter_config.partial"
         partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -185,14 +185,26 @@ def save(
         for key, tensor in net.state_dict().items()
     }
     file = folder / f"{name}.safetensors"
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, {"format": "pt"})
-    os.replace(partial, file)
+    write_file(tensors, file, {"format": "pt"})
     settings = ({"_class_name": kind} if kind else {}) | dataclasses.asdict(config)
     partial = folder / "config.partial"
     partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / "config.json")
     return file
+
+
+def write_file(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all: it is on the disk before it has its name. OSError says why it is not."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        save_file(dict(tensors), partial, dict(metadata or {}))
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, file)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{file} could not be written: {error}; make room and start the same command again") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def digest(paths: Iterable[Path | str]) -> str:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from longtake.models.weights import write_file
 from longtake.train.checkpoint import write_json
 
 SHARD = 64
@@ -88,8 +88,7 @@ def fill_shards(
         path, numbers = folder / f"{first // SHARD:05d}.safetensors", range(first, min(first + SHARD, count))
         if held(path) >= len(numbers):
             continue
-        save_file(make(numbers), draft := path.with_suffix(f".part{share[0]}"))
-        os.replace(draft, path)
+        write_file(make(numbers), path)
         report(f"{numbers.stop} of {count} {what} encoded")
 
 
@@ -99,16 +98,26 @@ def stacked(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def held(path: Path) -> int:
-    """Items of a shard; none if it is not there."""
-    if not path.exists():
+    """Items of a shard; none if it is not there, or cut short."""
+    try:
+        with safe_open(path, "pt") as file:
+            return min(file.get_slice(name).get_shape()[0] for name in file.keys())  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError):
         return 0
-    with safe_open(path, "pt") as file:
-        return min(file.get_slice(name).get_shape()[0] for name in file.keys())  # noqa: SIM118
 
 
 def read_shards(folder: Path) -> dict[int, dict[str, Tensor]]:
-    """The tensors of every shard of a folder, by the number of its first item."""
-    return {int(path.stem) * SHARD: load_file(path) for path in sorted(folder.glob(SHARDS))}
+    """The tensors of every shard of a folder, by the number of its first item. OSError names one that cannot be read."""
+    return {int(path.stem) * SHARD: _read(path) for path in sorted(folder.glob(SHARDS))}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path} cannot be read ({error}): remove it, and the run that encoded it makes it again"
+        ) from error
 
 
 def numbers_of(firsts: dict[int, Tensor]) -> list[int]:

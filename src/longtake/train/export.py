@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from longtake.models import weights
 from longtake.models.presets import Kind
@@ -157,7 +156,7 @@ def _write_text(text: Path, out: Path, dtype: torch.dtype) -> None:
     (out / "text_encoder").mkdir()
     shutil.copy(text / "text_encoder" / "config.json", out / "text_encoder" / "config.json")
     tensors = {name: tensor.to(dtype) for name, tensor in weights.read(text / "text_encoder").items()}
-    save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
+    weights.write_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
 
 
 def _agree(lender: Path, codec: Path, text: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from longtake.models.text import T5Config, T5Encoder
+from longtake.models.weights import write_file
 from longtake.train.config import read_table
 from longtake.train.loop import write_json
 from longtake.train.place import at
@@ -135,5 +135,5 @@ def save_text(out: Path, encoder: T5Encoder, tokenizer: Tokenizer) -> None:
     fixed = {"architectures": ["UMT5EncoderModel"], "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1}
     write_json(out / "text_encoder" / "config.json", {**fixed, **asdict(encoder.config)})
     tensors = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-    save_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
+    write_file(tensors, out / "text_encoder" / "model.safetensors", {"format": "pt"})
     tokenizer.save(str(out / "tokenizer" / "tokenizer.json"))
