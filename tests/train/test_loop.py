@@ -10,6 +10,7 @@ from torch import nn
 from longtake.models.fuse import fuse
 from longtake.train import loop
 from longtake.train.config import ConfigError
+from longtake.train.folder import is_best, write_best
 from longtake.train.loop import Settings, newest_checkpoint, run, step_rng, train
 from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
 
@@ -197,6 +198,17 @@ def test_a_check_that_was_killed_is_made_when_the_run_goes_on(tmp_path):
         assert json.loads((tmp_path / f"{step}" / "best.json").read_text())["step"] == 10
         train(again := Scored(), settings, tmp_path / f"{step}", quiet)
         assert not again.checked
+
+
+@pytest.mark.parametrize("best", ["score", "-score"])
+def test_a_score_that_is_no_number_is_never_the_best(best, tmp_path):
+    nan = float("nan")
+    assert not is_best(tmp_path, best, {"score": nan})
+    (tmp_path / "step-000010").mkdir()
+    write_best(tmp_path, best, {"score": nan}, 10)
+    assert is_best(tmp_path, best, {"score": 0.5})
+    write_best(tmp_path, best, {"score": 0.5}, 10)
+    assert not is_best(tmp_path, best, {"score": nan})
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -65,14 +66,19 @@ def read_best(out: Path) -> dict[str, Any]:
 
 
 def is_best(out: Path, best: str, scores: Mapping[str, float]) -> bool:
-    """Whether these scores beat those of the best checkpoint; best: as in Settings. ConfigError if there is no such."""
+    """Whether these scores beat those of the best checkpoint; best: as in Settings. ConfigError if there is no such.
+
+    A score that is no number is never better, and any number is better than it.
+    """
     name = best.lstrip("-")
     if name not in scores:
         raise ConfigError(f"best = {best!r}, but the check gives {', '.join(scores) or 'no scores'}")
-    before = read_best(out)
-    if before.get("score") != best or not (out / before["checkpoint"]).is_dir():
+    before, value = read_best(out), scores[name]
+    if math.isnan(value):
+        return False
+    if before.get("score") != best or not (out / before["checkpoint"]).is_dir() or math.isnan(before["value"]):
         return True
-    return scores[name] < before["value"] if best.startswith("-") else scores[name] > before["value"]
+    return value < before["value"] if best.startswith("-") else value > before["value"]
 
 
 def write_best(out: Path, best: str, scores: Mapping[str, float], step: int) -> None:
