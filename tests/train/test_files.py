@@ -5,6 +5,7 @@ import multiprocessing
 
 import pytest
 
+from longtake.train import checkpoint
 from longtake.train.checkpoint import replaced, write_json
 
 
@@ -23,6 +24,15 @@ def test_two_processes_may_write_one_file(tmp_path):
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert json.loads(path.read_text())["writer"] in (0, 1) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_checkpoints_of_a_million_steps_are_found(tmp_path):
+    for step in (999_999, 1_000_000, 1_000_200):
+        checkpoint.save(tmp_path, step, {}, {"step": step})
+    assert checkpoint.newest_checkpoint(tmp_path).name == "step-1000200"
+    (tmp_path / "step-1000400.part").mkdir()
+    checkpoint.prune(tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-1000000", "step-1000200"}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

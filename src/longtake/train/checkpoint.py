@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from torch import Tensor
 from longtake.train.ranks import agree, cut, is_sharded, ranks, told
 
 Parts = Mapping[str, Mapping[str, Tensor]]
-NAME = "step-??????"
+NAME = re.compile(r"step-(\d{6,})")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,7 +42,13 @@ def place(out: Path, step: int) -> Path:
 
 def newest_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint of a run."""
-    return max(out.glob(NAME), default=None)
+    return next(reversed(whole_checkpoints(out)), None)
+
+
+def whole_checkpoints(out: Path) -> list[Path]:
+    """Those of a run, the oldest first."""
+    found = [(int(name[1]), path) for path in out.glob("step-*") if (name := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
 
 
 def save(
@@ -73,8 +80,8 @@ def prune(out: Path, keep: int, best: str = "") -> None:
     """Remove all but the newest `keep` checkpoints and the one named `best`, and what a kill left half written."""
     if ranks()[0]:
         return
-    old = [folder for folder in sorted(out.glob(NAME))[:-keep] if folder.name != best]
-    for folder in [*old, *out.glob(f"{NAME}.part")]:
+    old = [folder for folder in whole_checkpoints(out)[:-keep] if folder.name != best]
+    for folder in [*old, *out.glob("step-*.part")]:
         shutil.rmtree(folder)
 
 
