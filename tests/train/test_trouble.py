@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from longtake.cli import run as command
+from longtake.data.video import VideoError
 from longtake.reel.stop import Stopped
 from longtake.train import checkpoint, stop
 from longtake.train.checkpoint import CheckpointError, newest_checkpoint
@@ -154,6 +155,29 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, error):
     train(Weighted(seed=3), SHORT, tmp_path, quiet)
     train(Weighted(), SHORT, tmp_path / "whole", quiet)
     assert curve(tmp_path) == curve(tmp_path / "whole")
+
+
+def test_an_error_loses_no_steps(tmp_path):
+    class Vanished(Weighted):
+        def __init__(self, at):
+            super().__init__()
+            self.at = at
+
+        def loss(self, step, rng):
+            if step == self.at:
+                raise VideoError("a.mp4: it is gone")
+            return super().loss(step, rng)
+
+    lines = []
+    with pytest.raises(VideoError, match="it is gone"):
+        train(Vanished(6), SHORT, tmp_path / "parts", lines.append)
+    assert newest_checkpoint(tmp_path / "parts").name == "step-000006" and "the same command goes on" in lines[-1]
+    train(Weighted(seed=5), SHORT, tmp_path / "parts", quiet)
+    train(Weighted(), SHORT, tmp_path / "whole", quiet)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    with pytest.raises(VideoError):  # nothing was learnt, and another config may follow
+        train(Vanished(0), SHORT, tmp_path / "first", quiet)
+    assert newest_checkpoint(tmp_path / "first") is None
 
 
 def test_a_signal_saves_before_it_stops(tmp_path):

@@ -7,6 +7,7 @@ books.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from longtake.models.fuse import CompileError, fuse
 from longtake.train.books import Books, Report, open_board
-from longtake.train.checkpoint import newest_checkpoint, write_json
+from longtake.train.checkpoint import CheckpointError, newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
 from longtake.train.folder import claim, claim_data, claim_frozen, is_best, read_checked, write_best, write_checked
 from longtake.train.optim import make_optimisers
@@ -78,16 +79,29 @@ def train(
         run.books.board = open_board(out, run.step)
     try:
         with Stop() as stop:
-            if not agree(not _owes_check(run)):
-                _check(run, saved=True)
-            while run.step < settings.steps:
-                _keep_books(run, run.advance())
-                if not agree(not stop.wished):
-                    _save_and_stop(run, stop)
+            _go_on(run, stop)
         run.with_average(lambda: recipe.finish(out))
     finally:
         run.books.close()
     return out
+
+
+def _go_on(run: Run, stop: Stop) -> None:
+    """All steps that are left. A wish to stop is fulfilled after a step; an error loses none of those before it."""
+    first = run.step
+    try:
+        if not agree(not _owes_check(run)):
+            _check(run, saved=True)
+        while run.step < run.settings.steps:
+            _keep_books(run, run.advance())
+            if not agree(not stop.wished):
+                _save_and_stop(run, stop)
+    except CheckpointError:
+        raise
+    except (ValueError, OSError):
+        if run.step > first and ranks()[1] == 1:  # a rank alone cannot save
+            _save_what_was_learnt(run)
+        raise
 
 
 def begin(recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print) -> Run:
@@ -190,6 +204,13 @@ def _save_and_stop(run: Run, stop: Stop) -> None:
     folder = run.save()
     run.books.report(f"stopped at step {run.step}; {folder} is saved: the same command goes on from there")
     raise stop.raised()
+
+
+def _save_what_was_learnt(run: Run) -> None:
+    """Save after an error, which has moved no weight; if that fails too, the first error is the one to tell."""
+    with suppress(CheckpointError):
+        folder = run.save()
+        run.books.report(f"an error after step {run.step}; {folder} is saved: the same command goes on from there")
 
 
 def _nothing(line: str) -> None:
