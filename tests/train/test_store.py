@@ -56,6 +56,18 @@ def test_the_bound_holds_whatever_comes(tmp_path):
     assert not store.has("huge") and len(held(store)) >= 5
 
 
+def test_the_folder_is_listed_only_near_the_limit(tmp_path, monkeypatch):
+    looks, scan = [], os.scandir
+    monkeypatch.setattr(stores.os, "scandir", lambda folder: looks.append(folder) or scan(folder))
+    some = [Store(tmp_path, 400 * SIZE) for _ in range(4)]
+    for number in range(300):
+        some[number % 4].put(f"{number}", ENTRY)
+    assert len(looks) < 60 and len(held(some[0])) == 300
+    for number in range(300, 600):
+        some[number % 4].put(f"{number}", ENTRY)
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) <= some[0].limit
+
+
 def test_a_smaller_room_is_made_when_something_comes(tmp_path):
     for key in "abcde":
         Store(tmp_path, 5 * SIZE).put(key, ENTRY)

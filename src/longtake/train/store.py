@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 OVERHEAD = 256  # bytes of a file besides its tensor, at most
+SHARERS = 8  # processes that may fill a folder at once without making it too large
 STALE = 3600  # seconds after which an unfinished file belongs to nobody
 
 
@@ -28,6 +29,7 @@ class Store:
 
     def __init__(self, folder: Path, limit: int):
         self.folder, self.limit = folder, limit
+        self.left = 0  # bytes that may be put before the folder is listed again
         folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, key: str) -> bool:
@@ -54,7 +56,9 @@ class Store:
             return
         draft = self.folder / f"{key}.{os.getpid()}.part"
         try:
-            self._make_room(size)
+            if self.left < size:
+                self._make_room(size)
+            self.left -= size
             save_file({"latents": latents.contiguous()}, draft)
             os.replace(draft, self._path(key))
         except (OSError, SafetensorError) as error:
@@ -66,7 +70,8 @@ class Store:
             draft.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
-        """Delete what was not used for longest until `size` bytes fit."""
+        """Delete what was not used for longest until `size` bytes fit. A part of what is then free is left to put without
+        another look, since others may be putting too."""
         found = []
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
@@ -76,9 +81,10 @@ class Store:
         total = sum(bytes for _, _, bytes in found)
         for _, name, bytes in sorted(found):
             if total + size <= self.limit:
-                return
+                break
             (self.folder / name).unlink(missing_ok=True)
             total -= bytes
+        self.left = max(size, (self.limit - total) // SHARERS)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
