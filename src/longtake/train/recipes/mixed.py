@@ -246,6 +246,7 @@ class Whole:
         self.mixed, self.module, self.video = mixed, mixed.module, self
         self.codec_folder = mixed.codec_folder
         self.check, self.finish, self.dataset, self.describe = mixed.check, mixed.finish, mixed.dataset, mixed.describe
+        self.frozen = mixed.frozen
 
     def draw(self, step: int, rng: torch.Generator) -> Sample:
         """The sample of a step; all tokens of a frame are at its level."""
