@@ -1,13 +1,18 @@
 """What is told beside x in training is what the engine tells: same mask, same latents, grey frames included."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from longtake.models import builtin, wan_codec
 from longtake.models.base import Past
+from longtake.models.svi import ClipTeller
 from longtake.models.wan_image import Teller
 from longtake.plan import Window
+from longtake.train.config import ConfigError, read_table
 from longtake.train.data import Source
+from longtake.train.recipes.recycle import GIVEN, maker
 from longtake.train.told import Givens, Tolds, fill_told, load_told, told_latents
 from longtake.world import render
 
@@ -38,6 +43,33 @@ def test_it_equals_what_the_engine_tells(codec, tmp_path):
         assert torch.equal(mine[:4], theirs[:4])
         error = (mine[4:] - theirs[4:]).abs()
         assert error.max() < 5e-3  # what float16 leaves of numbers below 16, and what the tail leaves
+
+
+@pytest.mark.parametrize("pad", ["grey", "image"])
+def test_it_equals_what_a_clip_of_stable_video_infinity_is_told(codec, tmp_path, pad):
+    givens = Givens(counts=(1, 5), weights=(0.5, 0.5), mask="first", pad=pad)
+    fill_told(tmp_path, SOURCE, 6, givens, codec.encode, report=lambda line: None)
+    beside = Tolds(givens, load_told(tmp_path)).beside([0, 5], LATENTS)
+    window = Window(range(LATENTS), torch.linspace(1, 0, 3)[:, None].expand(3, LATENTS), role=["beside"] * LATENTS)
+    for n, mine in zip([0, 5], beside):
+        behind = givens.shown(n, SOURCE.frames) or 0
+        image = frames_of(n, behind + 1)[:, :, -1:]
+        past = Past({}, frames_of(n, givens.of(n)), image=image)
+        theirs = ClipTeller(codec, None, pad)(window, past).beside_BCFhw[0]
+        assert torch.equal(mine[:4], theirs[:4])
+        assert (mine[4:] - theirs[4:]).abs().max() < 2e-2
+
+
+def test_a_preset_of_stable_video_infinity_says_what_its_clips_are_told():
+    """Unless their table does; the mask alone changes no latents, so that they may be told by those of before."""
+    assert read_table(Givens, GIVEN["svi-shot"], "given") == Givens(mask="first", pad="image")
+    assert Givens(mask="first").facts() == Givens().facts() != Givens(pad="image").facts()
+    seen = []
+    make = maker({"i2v": lambda table, out: seen.append(table["given"]) or RuntimeError()})
+    for preset, given, wanted in (("svi-film", {}, "first"), ("svi-film", {"mask": "all"}, "all"), ("none", {}, None)):
+        with pytest.raises(ConfigError, match="makes no video"):
+            make({"preset": preset, "settings": {"given": given}}, Path())
+        assert seen[-1].get("mask") == wanted
 
 
 def test_grey_frames_behind_the_tail_are_all_alike(codec):

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,11 +31,17 @@ TAIL = 13  # latents after the known ones that are encoded; those behind differ 
 
 @dataclass(frozen=True)
 class Givens:
-    """How many frames of a clip are given: each of `counts` with its weight. stride: of the codec, in time."""
+    """How many frames of a clip are given: each of `counts` with its weight. stride: of the codec, in time.
+
+    mask: marks "all" of them, or the "first" alone, as Stable Video Infinity does. pad: behind them is "grey", or an
+    "image" again and again: any frame of the clip, the same always.
+    """
 
     counts: Sequence[int] = (1, 5, 17)
     weights: Sequence[float] = (0.7, 0.15, 0.15)
     stride: int = 4
+    mask: Literal["all", "first"] = "all"
+    pad: Literal["grey", "image"] = "grey"
 
     def __post_init__(self) -> None:
         if len(self.counts) != len(self.weights) or not self.counts:
@@ -48,16 +55,37 @@ class Givens:
         """Frames given of clip `number`, always the same."""
         return random.Random(f"given {number}").choices(list(self.counts), list(self.weights))[0]
 
+    def shown(self, number: int, frames: int) -> int | None:
+        """Which of so many frames of clip `number` stands behind the given ones, if any."""
+        return random.Random(f"behind {number}").randrange(frames) if self.pad == "image" else None
 
-def told_latents(clip: Clip, frames: int, encode: Encode, stride: int = 4) -> Tensor:
-    """Latents (C, k + TAIL, h, w) of the first `frames` frames of a clip, k latents, and grey ones after them."""
-    return encode(with_tail(render(clip, 0, frames).frames.transpose(0, 1)[None] * 2 - 1, stride))[0]
+    def marked(self, count: int, latents: int) -> Tensor:
+        """The mask (stride, F) of so many given frames."""
+        return known(1 if self.mask == "first" else count, latents, self.stride)
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the latents."""
+        facts = asdict(self)
+        return {name: facts[name] for name in ("counts", "weights", "stride", *(["pad"] if self.pad != "grey" else []))}
 
 
-def with_tail(first: Tensor, stride: int) -> Tensor:
-    """Given frames (1 3 T H W), and grey ones to TAIL latents behind them."""
+def told_latents(clip: Clip, frames: int, encode: Encode, stride: int = 4, behind: int | None = None) -> Tensor:
+    """Latents (C, k + TAIL, h, w) of the first `frames` frames of a clip, k latents, and grey ones after them, or frame
+    `behind` of the clip again and again."""
+
+    def shown(first: int, stop: int) -> Tensor:
+        return render(clip, first, stop).frames.transpose(0, 1)[None] * 2 - 1
+
+    image = None if behind is None else shown(behind, behind + 1)
+    return encode(with_tail(shown(0, frames), stride, image))[0]
+
+
+def with_tail(first: Tensor, stride: int, image: Tensor | None = None) -> Tensor:
+    """Given frames (1 3 T H W), and grey ones, or an image (1 3 1 H W), to TAIL latents behind them."""
     count = frames_of_latents(latents_of_frames(first.shape[2], stride) + TAIL, stride)
-    return followed_by_grey(first, count)
+    if image is None:
+        return followed_by_grey(first, count)
+    return torch.cat([first, image.expand(-1, -1, count - first.shape[2], -1, -1)], 2)
 
 
 def stretched(latents: Tensor, count: int) -> Tensor:
@@ -74,11 +102,14 @@ def fill_told(
 
     ValueError if the folder holds what is told of other clips, or by another codec.
     """
-    about = {**source.facts(), **asdict(givens), "tail": TAIL}
+    about = {**source.facts(), **givens.facts(), "tail": TAIL}
     claim(folder / "told.json", about, coder, "what is told of other clips")
 
     def make(numbers: range) -> dict[str, Tensor]:
-        made = [told_latents(source.clip(n), givens.of(n), encode, givens.stride) for n in numbers]
+        made = [
+            told_latents(source.clip(n), givens.of(n), encode, givens.stride, givens.shown(n, source.frames))
+            for n in numbers
+        ]
         longest = max(latents.shape[1] for latents in made)
         return {"told": torch.stack([stretched(latents, longest) for latents in made]).half()}
 
@@ -96,10 +127,14 @@ def told_of(footage: Footage, givens: Givens, share: tuple[int, int], report: Ca
     """What is told of every clip of a prepared folder: filled, as far as there is room, and read from its store."""
     if short := [pair for pair, _ in footage.buckets if pair.frames < max(givens.counts)]:
         raise ConfigError(f"{max(givens.counts)} frames are given, but there are clips of {short[0].frames}")
-    version = Version(
-        frames=lambda number: with_tail(footage.frames(number, givens.of(number)), givens.stride),
-        name=lambda number: f"told {givens.of(number)} {TAIL}",
-    )
+
+    def frames(number: int) -> Tensor:
+        behind = givens.shown(number, footage.clips[number].pair.frames)
+        image = None if behind is None else footage.frames(number, behind + 1)[:, :, -1:]
+        return with_tail(footage.frames(number, givens.of(number)), givens.stride, image)
+
+    also = "" if givens.pad == "grey" else f" {givens.pad}"
+    version = Version(frames=frames, name=lambda number: f"told {givens.of(number)} {TAIL}{also}")
     footage.fill(share, report, version)
     return lambda number: footage.latents(number, version)
 
@@ -118,5 +153,5 @@ class Tolds:
     def beside(self, numbers: Sequence[int], frames: int) -> Tensor:
         """What stands beside x for windows of `frames` latents at the start of these clips (B, stride + C, F, h, w)."""
         given, latents = zip(*(self[n] for n in numbers))
-        mask = torch.stack([known(count, frames, self.givens.stride) for count in given])
+        mask = torch.stack([self.givens.marked(count, frames) for count in given])
         return masked(mask, torch.stack([stretched(each, frames) for each in latents]))

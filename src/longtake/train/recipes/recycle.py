@@ -45,6 +45,14 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 }
 
 
+# What clips are told beside x, see `told.Givens`: what their tables `given` do not say themselves.
+GIVEN: Mapping[str, Mapping[str, str]] = {
+    "svi-film": dict(mask="first", pad="grey"),
+    "svi-shot": dict(mask="first", pad="image"),
+    "svi-requested": dict(mask="first", pad="grey"),
+}
+
+
 @dataclass(frozen=True)
 class RecycleConfig:
     """recipe, settings: the recipe that draws samples, and its table. preset: see PRESETS; what is given wins over it.
@@ -372,7 +380,10 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
         settings = read_table(RecycleConfig, config, "recycle")
         if settings.recipe not in recipes:
             raise ConfigError(f"[recycle] recipe is {settings.recipe!r}: it is one of {', '.join(recipes)}")
-        inner = recipes[settings.recipe](settings.settings, out)
+        table = dict(settings.settings)
+        if settings.recipe == "i2v" and settings.preset in GIVEN:
+            table["given"] = {**GIVEN[settings.preset], **table.get("given", {})}
+        inner = recipes[settings.recipe](table, out)
         if isinstance(inner, Mixed):
             inner = Whole(inner)
         if not hasattr(inner, "draw") or not hasattr(inner, "video"):
