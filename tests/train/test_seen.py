@@ -30,7 +30,7 @@ def test_it_is_what_the_engine_shows(made, table, tmp_path):
     recipe = i2v.make(table, tmp_path / "run")
     sample = recipe.draw(0, torch.Generator().manual_seed(0))
     window = Window(range(FRAMES), torch.linspace(1, 0, 3)[:, None].expand(3, FRAMES), role=["beside"] * FRAMES)
-    first = [render(clip, 0, 1).frames.transpose(0, 1)[None] * 2 - 1 for clip in recipe.video.data.clips]
+    first = [render(clip, 0, 1).frames.transpose(0, 1)[None] * 2 - 1 for clip in recipe.video.data.clips.values()]
     shown = [Teller(made.codec, made.eyes)(window, Past({}, frame)) for frame in first]
     (which,) = [
         n

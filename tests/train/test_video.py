@@ -9,7 +9,7 @@ from longtake.train.data import Latents, Source, first_frame
 from longtake.train.video import Video, VideoConfig
 from longtake.world import parse
 
-CLIPS = [Source(frames=121, switch=1.0).clip(n) for n in range(20)]
+CLIPS = {n: Source(frames=121, switch=1.0).clip(n) for n in range(20)}
 
 
 def video(**settings):
@@ -24,7 +24,7 @@ def video(**settings):
 def test_every_frame_is_told_what_is_true_of_it():
     """A clip that changes has two captions, and the second holds from the latent at which it changes."""
     made = video(drop=0.0)
-    for number, clip in enumerate(CLIPS):
+    for number, clip in CLIPS.items():
         change = (clip.scenes[1].first + 3) // 4
         told = made.captions(number, 2, 25, random.Random(number))
         inside = 2 < change < 27

@@ -244,9 +244,8 @@ class Whole:
                 "[recycle] keeps errors of one shape: give settings one of seconds, one of sizes, and drawing.most = 0"
             )
         self.mixed, self.module, self.video = mixed, mixed.module, self
-        self.codec_folder = mixed.codec_folder
+        self.codec_folder, self.frozen = mixed.codec_folder, mixed.frozen
         self.check, self.finish, self.dataset, self.describe = mixed.check, mixed.finish, mixed.dataset, mixed.describe
-        self.frozen = mixed.frozen
 
     def draw(self, step: int, rng: torch.Generator) -> Sample:
         """The sample of a step; all tokens of a frame are at its level."""
