@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
-from longtake.models import attention, fuse
+from longtake.models import attention, fuse, ltx
 from longtake.models.attention import AttentionError, choose, flash, sage, sdpa, trained
+from longtake.models.ltx import LTXTransformer
 from longtake.models.wan import WanTransformer, tiny
 from tests.models.oracles import apart, rand, shuffled
 
@@ -81,6 +83,19 @@ def test_fused_layers_give_the_same_video():
         want = net(x, level, text, blocks=[0, 0, 1, 1], out=[1, 2])
         fuse.fuse(net.blocks, "cpu", backend="eager")
         assert apart(want, net(x, level, text, blocks=[0, 0, 1, 1], out=[1, 2])) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of what the capture looks at
+def test_fused_layers_of_ltx_share_their_code():
+    """torch.compile gives up after eight versions of a function: layers must not be told their number, nor their sizes."""
+    net = shuffled(LTXTransformer(ltx.tiny(num_layers=10))).requires_grad_(True)
+    fuse.fuse(net.blocks, "cpu", backend="eager")
+    before = counters["stats"]["unique_graphs"]
+    for seed, (batch, tokens, words) in enumerate([(2, 30, 6), (3, 40, 7), (5, 21, 9)]):
+        text, level = rand(batch, words, 10, seed=seed), rand(batch, tokens, seed=seed).abs().clamp_max(1)
+        rope = net.places(range(tokens), 1, 1, 24.0).expand(batch, -1, -1)
+        net.tokens(rand(batch, tokens, 4, seed=seed), level, text, rope).sum().backward()
+    assert 0 < counters["stats"]["unique_graphs"] - before <= 4
 
 
 def test_a_missing_compiler_is_named(monkeypatch):

@@ -32,8 +32,8 @@ def trained(q_BNLE: Tensor, k_BNME: Tensor, v_BNME: Tensor, mask: Tensor | None 
     fused kernel in float32, which keeps no scores.
     """
     if k_BNME.shape[2] > 512:
-        wide = (t.float() for t in (q_BNLE, k_BNME, v_BNME))
-        return nnf.scaled_dot_product_attention(*wide, attn_mask=mask).to(v_BNME.dtype)
+        q, k, v = (t.float() for t in (q_BNLE, k_BNME, v_BNME))
+        return nnf.scaled_dot_product_attention(q, k, v, mask).to(v_BNME.dtype)
     scores = (q_BNLE * q_BNLE.shape[-1] ** -0.5) @ k_BNME.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)

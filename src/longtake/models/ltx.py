@@ -217,12 +217,14 @@ class LTXTransformer(nn.Module):
             if perturb is not None and index == perturb.blocks[0]:
                 x_BFSD, call = torch.cat([x_BFSD, x_BFSD[: perturb.rows]]), call.repeated(perturb.rows)
             if perturb is not None and index in perturb.blocks:
-                x_BFSD = block(x_BFSD, index, call, perturb.rows)
+                x_BFSD = block(x_BFSD, call.told(index), call, perturb.rows)
                 continue
             if self.checkpointing and torch.is_grad_enabled():
-                x_BFSD = checkpoint(block, x_BFSD, index, call, use_reentrant=False, preserve_rng_state=False)
+                x_BFSD = checkpoint(
+                    block, x_BFSD, call.told(index), call, use_reentrant=False, preserve_rng_state=False
+                )
             else:
-                x_BFSD = block(x_BFSD, index, call)
+                x_BFSD = block(x_BFSD, call.told(index), call)
         return self._out(x_BFSD, call.levels).movedim(-1, 1)
 
     def text_memory(self, text_BLD: Tensor) -> TextMemory:

@@ -19,6 +19,7 @@ from longtake.models.layers import FeedForward, TanhGelu, gated, wide
 
 THETA = 10000.0
 KeyValue = tuple[Tensor, Tensor]  # (B, L, N, E) each
+Told = tuple[Tensor, Tensor, Tensor | None]  # what one layer reads of a prompt: keys, values, and `TextMemory.seen`
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Call:
     scenes: Sequence[tuple[int, int, int]]
     levels: Levels
     rope: Tensor  # see `rotary`; (B, L, D/2) if every video keeps tokens of its own
+
+    def told(self, index: int) -> list[Told]:
+        """What layer `index` reads of every prompt. Layers do not know their number: compiled, they share their code."""
+        return [(*text.layers[index], text.seen) for text in self.texts]
 
     def repeated(self, rows: int) -> Call:
         """The same with the first `rows` videos once more at the end."""
@@ -113,14 +118,11 @@ class Attention(nn.Module):
         """Keys and values of a text."""
         return self._split(self.norm_k(self.to_k(text_BLD))), self._split(self.to_v(text_BLD))
 
-    def cross(self, x_BFSD: Tensor, texts: Sequence[TextMemory], index: int, scenes: Sequence[tuple]) -> Tensor:
+    def cross(self, x_BFSD: Tensor, told: Sequence[Told], scenes: Sequence[tuple[int, int, int]]) -> Tensor:
         """Every stretch of frames attends to its own text."""
         q_BFSNE = self._split(self.norm_q(self.to_q(x_BFSD)))
-        told = []
-        for scene, start, stop in scenes:
-            k, v = texts[scene].layers[index]
-            told.append(sdpa(q_BFSNE[:, start:stop].flatten(1, 2), k, v, texts[scene].seen))
-        return self.to_out[0](told[0] if len(told) == 1 else torch.cat(told, 1)).view_as(x_BFSD)
+        read = [sdpa(q_BFSNE[:, start:stop].flatten(1, 2), *told[scene]) for scene, start, stop in scenes]
+        return self.to_out[0](read[0] if len(read) == 1 else torch.cat(read, 1)).view_as(x_BFSD)
 
     def among(self, x_BFSD: Tensor, rope: Tensor, blind: int = 0) -> Tensor:
         """Every token attends to all tokens; in the last `blind` videos it keeps its own value instead."""
@@ -152,11 +154,11 @@ class Block(nn.Module):
         self.ff = FeedForward(dim, 4 * dim, dim, TanhGelu())
         self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
-    def forward(self, x_BFSD: Tensor, index: int, call: Call, blind: int = 0) -> Tensor:
-        """Layer `index` of the call. blind: videos at the end whose self-attention is replaced by its values."""
+    def forward(self, x_BFSD: Tensor, told: Sequence[Told], call: Call, blind: int = 0) -> Tensor:
+        """told: see `Call.told`. blind: videos at the end whose self-attention is replaced by its values."""
         shift1, scale1, gate1, shift2, scale2, gate2 = call.levels.of(self.scale_shift_table, call.levels.blocks)
         x_BFSD = gated(x_BFSD, self.attn1.among(modulated(x_BFSD, shift1, scale1, self.eps), call.rope, blind), gate1)
-        x_BFSD = x_BFSD + self.attn2.cross(x_BFSD, call.texts, index, call.scenes)
+        x_BFSD = x_BFSD + self.attn2.cross(x_BFSD, told, call.scenes)
         return gated(x_BFSD, self.ff(modulated(x_BFSD, shift2, scale2, self.eps)), gate2)
 
     def read(self, text_BLD: Tensor) -> KeyValue:
