@@ -84,6 +84,49 @@ def test_the_list_of_shots_is_read_back(mixed, tmp_path):
         list(read(tmp_path / "elsewhere"))
 
 
+def edit(path, **words):
+    """Write other captions into a list of shots, by the names of the videos."""
+    found = [{**shot, "caption": words.get(shot["video"][0], shot["caption"])} for shot in lines(path)]
+    path.write_text("".join(json.dumps(shot) + "\n" for shot in found))
+
+
+def captions(out):
+    return {shot.video: shot.caption.sentence() for shot in read(out)}
+
+
+def test_captions_by_hand_stay(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for seed, name in enumerate("abc"):
+        small(folder / f"{name}.mp4", seed)
+    wanted = Request(shots="none", captioner="filename")
+    prepare(folder, out, wanted)
+    edit(out / "shots.jsonl", a="a story", b="")
+    (folder / "a.txt").write_text("not read")
+    for _ in range(2):
+        assert prepare(folder, out, wanted).captions == {"by hand": 2, "captioner filename": 1}
+        assert captions(out) == {"a.mp4": "a story", "b.mp4": "", "c.mp4": "c"}
+    strict = Request(Rules(seconds=9), "none", captioner="filename")
+    assert prepare(folder, out, strict).kept == 0
+    edit(out / "dropped.jsonl", c="another story")
+    (folder / "a.mp4").rename(tmp_path / "away.mp4")
+    (folder / "b.mp4").rename(folder / "new.mp4")
+    report = prepare(folder, out, wanted)
+    assert captions(out) == {"c.mp4": "another story", "new.mp4": ""}
+    assert report.notes[0] == "dropped.jsonl keeps captions by hand of shots that are not there now: a.mp4 0-17"
+    (tmp_path / "away.mp4").rename(folder / "a.mp4")
+    prepare(folder, out, wanted)
+    assert captions(out) == {"a.mp4": "a story", "c.mp4": "another story", "new.mp4": ""}
+
+
+def test_a_list_that_was_spoilt_by_hand_is_not_written_over(tmp_path):
+    small(tmp_path / "in" / "a.mp4")
+    prepare(tmp_path / "in", tmp_path / "out", QUICK)
+    (tmp_path / "out" / "shots.jsonl").write_text(spoilt := '{"video": "a.mp4"\n')
+    with pytest.raises(ManifestError, match=r"shots\.jsonl line 1 is no shot: .*mend the line or delete it"):
+        prepare(tmp_path / "in", tmp_path / "out", QUICK)
+    assert (tmp_path / "out" / "shots.jsonl").read_text() == spoilt
+
+
 def test_processes_change_nothing(mixed, tmp_path):
     prepare(mixed, tmp_path / "one", QUICK)
     prepare(mixed, tmp_path / "two", Request(shots="none", jobs=2))

@@ -15,6 +15,8 @@ from longtake.data.caption import Caption
 from longtake.data.measures import Measures
 
 SHOTS, DROPPED, ABOUT = "shots.jsonl", "dropped.jsonl", "prepared.json"
+BY_HAND = "by hand"  # said_by of a caption that was edited in one of the lists
+Place = tuple[str, int, int]  # content hash of a file, and the frames of a shot in it: start and stop
 
 
 class ManifestError(ValueError):
@@ -58,21 +60,38 @@ class Kept:
         own = {name: facts[name] for name in ("start", "stop", "first", "steps", "base", "fps", "seconds")}
         shot = Shot(**own, measures=Measures(**measures))
         size = (int(facts["size"][0]), int(facts["size"][1]))
-        caption = Caption(**facts["parts"])
+        caption, said_by = Caption(**facts["parts"]), facts["said_by"]
         if caption.sentence() != facts["caption"]:  # edited by hand: what is written counts
-            caption = Caption(text=facts["caption"])
-        return Kept(facts["video"], facts["sha256"], size, shot, caption, facts["said_by"], text)
+            caption, said_by = Caption(text=facts["caption"]), BY_HAND
+        return Kept(facts["video"], facts["sha256"], size, shot, caption, said_by, text)
 
 
 def read(out: Path) -> Iterator[Kept]:
     """The shots of a prepared folder. ManifestError names a line that cannot be understood."""
     about(out)
-    with open(out / SHOTS, encoding="utf-8") as file:
+    yield from _shots(out / SHOTS)
+
+
+def by_hand(out: Path) -> dict[Place, dict[str, Kept]]:
+    """The shots of an earlier run, kept or not, whose captions were edited by hand: by place, and by the file's name.
+
+    ManifestError as `read`.
+    """
+    found: dict[Place, dict[str, Kept]] = {}
+    for path in (out / DROPPED, out / SHOTS):
+        for shot in _shots(path) if path.exists() else ():
+            if shot.said_by == BY_HAND:
+                found.setdefault((shot.sha256, shot.shot.start, shot.shot.stop), {})[shot.video] = shot
+    return found
+
+
+def _shots(path: Path) -> Iterator[Kept]:
+    with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield Kept.of(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
-                raise ManifestError(f"{out / SHOTS} line {number} is no shot: {error}") from error
+                raise ManifestError(f"{path} line {number} is no shot: {error}; mend the line or delete it") from error
 
 
 def about(out: Path) -> dict[str, Any]:

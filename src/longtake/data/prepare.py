@@ -17,7 +17,7 @@ from longtake.data import captioner as captioners
 from longtake.data import shots
 from longtake.data.analysis import How
 from longtake.data.filters import Rules
-from longtake.data.manifest import ABOUT, replacing, shown, write_json
+from longtake.data.manifest import ABOUT, by_hand, replacing, shown, write_json
 from longtake.data.reading import Watch, read_all
 from longtake.data.report import Report, plural
 from longtake.data.sorting import Sorting
@@ -65,7 +65,7 @@ class Request:
 def prepare(folder: Path, out: Path, request: Request, watch: Watch = lambda done, of, line: None) -> Report:
     """Fill `out` from the videos in `folder`, or go on with it. Errors in single files are in the report.
 
-    Errors: PrepareError, TableError, CaptionerError, DetectorError, before anything is read.
+    Errors: PrepareError, TableError, ManifestError, CaptionerError, DetectorError, before anything is read.
     """
     if not folder.is_dir():
         raise PrepareError(f"{folder} is no folder of videos")
@@ -83,11 +83,13 @@ def prepare(folder: Path, out: Path, request: Request, watch: Watch = lambda don
     find_text = captioners.plug_in(request.text) if request.text else None
     work = out / WORK
     how = How(request.shots, shots.check(request.shots, work), request.longest, work, _threads(request.jobs))
+    edited = by_hand(out)
     report = Report(videos=len(videos))
     hashes = dict(read_all(folder, videos, how, request.jobs, report, watch))
     sorting = Sorting(
-        folder, request.rules, how, report, table, request.encoding, request.captioner, say, request.text, find_text
-    )
+        folder, request.rules, how, report, table, request.encoding, request.captioner, say, request.text, find_text,
+        edited,
+    )  # fmt: skip
     sorting.write(out, hashes)
     _note(report, files, videos, table)
     _write(folder, out, request, how, report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,7 @@ from longtake.data.analysis import Analysis, How, Shot, finished
 from longtake.data.caption import Caption
 from longtake.data.captioner import Captioner, CaptionerError, Glimpse
 from longtake.data.filters import Rules, Seen, broken
-from longtake.data.manifest import DROPPED, SHOTS, Kept, replacing, shown
+from longtake.data.manifest import BY_HAND, DROPPED, SHOTS, Kept, Place, replacing, shown
 from longtake.data.report import Report
 from longtake.data.tables import Table, TableError, read_text
 from longtake.data.video import VideoError
@@ -30,7 +30,8 @@ from longtake.data.video import VideoError
 class Sorting:
     """Which shots are kept, and what they are told to show.
 
-    encoding: of .txt files. captioner, text: names of the plug-ins; say, find_text: the plug-ins.
+    encoding: of .txt files. captioner, text: names of the plug-ins; say, find_text: the plug-ins. edited: shots whose
+    captions were edited by hand, which they keep.
     """
 
     folder: Path
@@ -43,7 +44,9 @@ class Sorting:
     say: Captioner
     text: str | None = None
     find_text: Callable[[np.ndarray], float] | None = None
+    edited: Mapping[Place, Mapping[str, Kept]] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
+    met: set[Place] = field(default_factory=set)
 
     def write(self, out: Path, hashes: dict[str, str]) -> None:
         """Write shots.jsonl and dropped.jsonl of videos with these content hashes."""
@@ -59,6 +62,7 @@ class Sorting:
                     continue
                 for shot in file.shots:
                     self._sort(video, file, shot, written, kept, dropped)
+            self._keep_edited(dropped)
         self.report.errors.sort()
 
     def _written(self, video: str) -> tuple[Caption, str]:
@@ -75,12 +79,13 @@ class Sorting:
         self, video: str, file: Analysis, shot: Shot, written: tuple[Caption, str], kept: TextIO, dropped: TextIO
     ) -> None:
         """Write a shot where it belongs, and count it."""
-        reasons, (caption, source), text = dict(broken(self.rules, shot, file)), written, None
+        reasons, text = dict(broken(self.rules, shot, file)), None
+        caption, source = self._by_hand(video, file, shot) or written
         try:
             if not reasons:
                 text = self._text(video, file, shot, reasons)
                 self._duplicate(video, shot, reasons)
-            if not reasons and not caption:
+            if not reasons and not caption and source != BY_HAND:
                 caption, source = self._asked(video, file, shot)
         except (CaptionerError, VideoError) as error:
             reasons["failed"] = str(error)
@@ -93,6 +98,24 @@ class Sorting:
         else:
             self.report.captions[_kind(source)] += 1
             kept.write(json.dumps(found.facts()) + "\n")
+
+    def _by_hand(self, video: str, file: Analysis, shot: Shot) -> tuple[Caption, str] | None:
+        """The caption that was written by hand for a shot: of this file, or else of another one of the same content."""
+        place = (file.sha256, shot.start, shot.stop)
+        if place not in self.edited:
+            return None
+        self.met.add(place)
+        found = self.edited[place]
+        return found.get(video, next(iter(found.values()))).caption, BY_HAND
+
+    def _keep_edited(self, dropped: TextIO) -> None:
+        """Write down the captions by hand whose shots are not there now, for when they are there again."""
+        gone = [one for place, found in self.edited.items() if place not in self.met for one in found.values()]
+        for one in gone:
+            dropped.write(json.dumps({**one.facts(), "reasons": {"gone": "there is no such shot now"}}) + "\n")
+        if gone:
+            told = ", ".join(one.name for one in gone[:5]) + (", ..." if len(gone) > 5 else "")
+            self.report.notes.append(f"{DROPPED} keeps captions by hand of shots that are not there now: {told}")
 
     def _text(self, video: str, file: Analysis, shot: Shot, reasons: dict[str, str]) -> float | None:
         """The share of text in a shot, if it is looked for."""
