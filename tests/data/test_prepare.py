@@ -199,6 +199,20 @@ def test_a_plug_in_that_fails_on_one_shot_leaves_the_others(tmp_path, monkeypatc
     assert {shot["measures"]["text"] for shot in lines(tmp_path / "out" / "dropped.jsonl")} == {0.1}
 
 
+def test_a_duplicate_of_a_shot_that_failed_is_kept(tmp_path, monkeypatch):
+    for name in "abc":
+        small(tmp_path / "in" / f"{name}.mp4")
+    (tmp_path / "shy.py").write_text(
+        "def say(glimpse):\n"
+        "    if glimpse.file.stem == 'a':\n"
+        "        raise RuntimeError('not now')\n"
+        "    return 'fine'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    report = prepare(tmp_path / "in", tmp_path / "out", Request(Rules(duplicates=True), "none", captioner="shy:say"))
+    assert report.reasons == {"failed": 1, "duplicate": 1} and captions(tmp_path / "out") == {"b.mp4": "fine"}
+
+
 def test_a_bad_caption_is_an_error_of_its_video(tmp_path):
     for seed in range(2):
         small(tmp_path / "in" / f"{seed}.mp4", seed)

@@ -84,7 +84,7 @@ class Sorting:
         try:
             if not reasons:
                 text = self._text(video, file, shot, reasons)
-                self._duplicate(video, shot, reasons)
+                self._duplicate(shot, reasons)
             if not reasons and not caption and source != BY_HAND:
                 caption, source = self._asked(video, file, shot)
         except (CaptionerError, VideoError) as error:
@@ -96,6 +96,7 @@ class Sorting:
         if reasons:
             dropped.write(json.dumps({**found.facts(), "reasons": reasons}) + "\n")
         else:
+            self.seen.add(shot.measures.look, shot.seconds, _name(video, shot))
             self.report.captions[_kind(source)] += 1
             kept.write(json.dumps(found.facts()) + "\n")
 
@@ -128,14 +129,11 @@ class Sorting:
             reasons["text"] = f"{share:.1%} of a picture, at most {self.rules.text:.1%}"
         return share
 
-    def _duplicate(self, video: str, shot: Shot, reasons: dict[str, str]) -> None:
+    def _duplicate(self, shot: Shot, reasons: dict[str, str]) -> None:
         if not self.rules.duplicates or reasons:
             return
-        look = shot.measures.look
-        if (other := self.seen.like(look, shot.seconds)) is not None:
+        if (other := self.seen.like(shot.measures.look, shot.seconds)) is not None:
             reasons["duplicate"] = f"like {other}"
-        else:
-            self.seen.add(look, shot.seconds, _name(video, shot))
 
     def _asked(self, video: str, file: Analysis, shot: Shot) -> tuple[Caption, str]:
         """What the captioner says of a shot; asked once and then remembered."""
