@@ -1,6 +1,7 @@
 """A folder of videos, good and bad, becomes a list of shots and a report; killed, it goes on."""
 
 import json
+import os
 import shutil
 from multiprocessing import get_context
 
@@ -211,6 +212,32 @@ def test_a_duplicate_of_a_shot_that_failed_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = prepare(tmp_path / "in", tmp_path / "out", Request(Rules(duplicates=True), "none", captioner="shy:say"))
     assert report.reasons == {"failed": 1, "duplicate": 1} and captions(tmp_path / "out") == {"b.mp4": "fine"}
+
+
+def test_what_is_passed_over_is_told(tmp_path, monkeypatch):
+    folder, scan = tmp_path / "in", os.scandir
+    small(folder / "a.mp4")
+    small(folder / "in" / "locked" / "b.mp4", 1)
+    small(tmp_path / "elsewhere" / "c.mp4", 2)
+    (folder / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    whole = small(folder / "torn.mkv", 3, 96).read_bytes()
+    (folder / "torn.mkv").write_bytes(whole[: len(whole) // 2])
+    small(folder / "whole.mkv", 4, 96)
+
+    def locked(path="."):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    for _ in range(2):
+        report = prepare(folder, tmp_path / "out", QUICK)
+        assert report.errors == [("in/locked", "the folder cannot be read: Permission denied")] and report.kept == 3
+        links, torn, _ = report.notes
+        assert links == "links to folders are not followed: in/link"
+        assert torn == "torn.mkv may be torn: its pictures end 3.0 s before it does, as it says itself"
+    with pytest.raises(PrepareError, match=r"holds no videos .*; locked: the folder cannot be read"):
+        prepare(folder / "in", tmp_path / "none", QUICK)
 
 
 def test_a_bad_caption_is_an_error_of_its_video(tmp_path):

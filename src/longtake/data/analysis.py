@@ -21,7 +21,7 @@ from longtake.data.measures import SIDE, Measures, pieces
 from longtake.data.video import Stream, Video, VideoError, short_side
 
 VERSION = 1  # of what is measured; part of every result's name
-TORN = 0.02  # share of the promised frames that may be missing
+TORN = 0.02  # share of the promised frames, or seconds, that may be missing
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A file that was read to its end. size: (height, width) as it is shown."""
+    """A file that was read to its end. size: (height, width) as it is shown. missing: seconds at its end, by what it says."""
 
     sha256: str
     size: tuple[int, int]
@@ -85,6 +85,7 @@ class Analysis:
     frames: int
     seconds: float
     shots: list[Shot]
+    missing: float = 0.0
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> Analysis:
@@ -130,11 +131,11 @@ def _read(path: Path, sha256: str, how: How) -> Analysis:
         found: list[Shot] = []
         for piece in pieces(frames, detector, video.stream.base, how.longest):
             found.append(_shot(piece.start, piece.stamps, video.stream, piece.measures))
-    count = found[-1].stop if found else 0
+    count, seconds = found[-1].stop if found else 0, round(sum(shot.seconds for shot in found), 3)
     _whole(video.stream, count)
     return Analysis(
         sha256, video.stream.size, video.stream.codec, video.stream.hdr, count,
-        round(sum(shot.seconds for shot in found), 3), found,
+        seconds, found, _missing(video.stream, seconds),
     )  # fmt: skip
 
 
@@ -142,6 +143,12 @@ def _whole(stream: Stream, count: int) -> None:
     """Refuse a file that holds fewer frames than it says: a download or a copy that broke off."""
     if count < stream.frames * (1 - TORN) - 1:
         raise VideoError(f"it is torn: it says {stream.frames} frames, and {count} can be read")
+
+
+def _missing(stream: Stream, seconds: float) -> float:
+    """How much shorter a file is than it says, if it does not say how many frames it has. Sound may last longer, too."""
+    torn = stream.timed and not stream.frames and seconds < stream.seconds * (1 - TORN) - 1
+    return round(stream.seconds - seconds, 2) if torn else 0.0
 
 
 def _shot(start: int, stamps: list[int], stream: Stream, measures: Measures) -> Shot:

@@ -72,19 +72,21 @@ def prepare(folder: Path, out: Path, request: Request, watch: Watch = lambda don
     if out.resolve() == folder.resolve():
         raise PrepareError(f"{out} is the folder of the videos: give another one with -o")
     out.mkdir(parents=True, exist_ok=True)
-    files = list(_files(folder, out))
+    report = Report()
+    files = list(_files(folder, out, report))
     table_file = request.captions or find_table(folder)
     names = [name for name in files if Path(name).suffix.lower() in VIDEOS]
     table = read_table(table_file, files, request.encoding) if table_file else Table()
     videos = sorted({*names, *table.captions})
     if not videos:
-        raise PrepareError(f"{folder} holds no videos (files that end in .mp4, .mov, .mkv, .webm and the like)")
+        unread = "".join(f"; {name}: {why}" for name, why in report.errors)
+        raise PrepareError(f"{folder} holds no videos (files that end in .mp4, .mov, .mkv, .webm and the like){unread}")
     say = captioners.find(request.captioner)
     find_text = captioners.plug_in(request.text) if request.text else None
     work = out / WORK
     how = How(request.shots, shots.check(request.shots, work), request.longest, work, _threads(request.jobs))
     edited = by_hand(out)
-    report = Report(videos=len(videos))
+    report.videos = len(videos)
     hashes = dict(read_all(folder, videos, how, request.jobs, report, watch))
     sorting = Sorting(
         folder, request.rules, how, report, table, request.encoding, request.captioner, say, request.text, find_text,
@@ -96,15 +98,26 @@ def prepare(folder: Path, out: Path, request: Request, watch: Watch = lambda don
     return report
 
 
-def _files(folder: Path, out: Path) -> Iterator[str]:
-    """Every file below a folder, as a path relative to it; what begins with a dot is left alone, and so is `out`."""
-    own = out.resolve()
-    for place, folders, files in os.walk(folder):
+def _files(folder: Path, out: Path, report: Report) -> Iterator[str]:
+    """Every file below a folder, as a path relative to it; what begins with a dot is left alone, and so is `out`.
+
+    A folder that cannot be read becomes an error of the report, and a link to a folder, which is not followed, a note.
+    """
+    own, links = out.resolve(), []
+
+    def unreadable(error: OSError) -> None:
+        name = os.path.relpath(error.filename, folder)
+        report.errors.append((shown(name), f"the folder cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
         here = Path(place)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != own)
+        links += [shown((here / f).relative_to(folder).as_posix()) for f in folders if (here / f).is_symlink()]
         for name in sorted(files):
             if not name.startswith("."):
                 yield (here / name).relative_to(folder).as_posix()
+    if links:
+        report.notes.append(f"links to folders are not followed: {', '.join(links)}")
 
 
 def _threads(jobs: int) -> int:

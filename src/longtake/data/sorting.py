@@ -60,6 +60,10 @@ class Sorting:
                 except (TableError, OSError) as error:
                     self.report.errors.append((shown(video), str(error)))
                     continue
+                if file.missing:
+                    self.report.notes.append(
+                        f"{shown(video)} may be torn: its pictures end {file.missing:.1f} s before it does, as it says itself"
+                    )
                 for shot in file.shots:
                     self._sort(video, file, shot, written, kept, dropped)
             self._keep_edited(dropped)

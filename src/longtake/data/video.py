@@ -29,8 +29,9 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a file says of its first video stream. size: (height, width), upright and square. frames: 0 if not said.
+    """What a file says of its first video stream. size: (height, width), upright and square.
 
+    frames, seconds: how many it has, and how long it lasts, 0 if not said.
     base: seconds per tick of its stamps. timed: whether its frames have times of their own.
     """
 
@@ -38,6 +39,7 @@ class Stream:
     base: Fraction
     rate: Fraction
     frames: int
+    seconds: float
     codec: str
     hdr: bool
     timed: bool
@@ -117,7 +119,8 @@ class Video:
         size = (frame.height, max(1, round(frame.width * (source.sample_aspect_ratio or 1))))
         return Stream(
             size[::-1] if self._turn % 2 else size, Fraction(source.time_base or 1 / rate), rate, source.frames,
-            source.codec_context.name, int(frame.color_trc) in HDR, frame.pts is not None,
+            (self._container.duration or 0) / av.time_base, source.codec_context.name, int(frame.color_trc) in HDR,
+            frame.pts is not None,
         )  # fmt: skip
 
     def _all(self) -> Iterator[av.VideoFrame]:
