@@ -27,7 +27,7 @@ from longtake.train.loop import Settings, train
 from longtake.train.lot import Lot
 from longtake.train.mixed import fill_clips
 from longtake.train.pairs import pairs
-from longtake.train.recipes import RECIPES, distil, forcing
+from longtake.train.recipes import RECIPES, VIDEO, distil, forcing
 from longtake.train.recipes.codec import CodecRecipe
 from longtake.train.recipes.text import TextRecipe
 from longtake.train.sample import velocity
@@ -367,5 +367,17 @@ def test_a_lora_is_written_as_it_is_read(tables, tmp_path):
     assert recipe.describe(0, torch.Generator().manual_seed(0)).startswith("9 latents each; ")
     kept = load_file(tmp_path / "step-000002" / "model.safetensors")
     assert all(".down." in key or ".up." in key for key in kept)
-    with pytest.raises(ValueError, match="is 'lora'"):
-        RECIPES["lora"]({"recipe": "lora"}, tmp_path)
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_a_lora_goes_with_every_video_network(name, tables, tmp_path):
+    recipe = RECIPES["lora"]({"recipe": name, "rank": 2, "targets": ["to_q"], "settings": tables[name]}, tmp_path)
+    mean(recipe.loss(0, torch.Generator().manual_seed(0))).backward()
+    trained = {key for key, weight in recipe.module.named_parameters() if weight.grad is not None}
+    assert trained and all(".down." in key or ".up." in key for key in trained)
+
+
+@pytest.mark.parametrize("name", ["codec", "text", "recycle", "lora"])
+def test_a_lora_is_for_video_networks(name, tables, tmp_path):
+    with pytest.raises(ValueError, match=f"is '{name}', but a LoRA is for a video network: it is one of flow, forcing"):
+        RECIPES["lora"]({"recipe": name, "settings": tables[name]}, tmp_path)

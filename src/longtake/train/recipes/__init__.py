@@ -6,9 +6,7 @@ from longtake.train.recipes.codec import CodecRecipe
 from longtake.train.recipes.mixed import Mixed
 from longtake.train.recipes.text import TextRecipe
 
-RECIPES: dict[str, MakeRecipe] = {
-    "codec": CodecRecipe,
-    "text": TextRecipe,
+VIDEO: dict[str, MakeRecipe] = {  # recipes of video networks
     "flow": flow.make,
     "forcing": forcing.make,
     "causal": causal.make,
@@ -16,4 +14,5 @@ RECIPES: dict[str, MakeRecipe] = {
     "distil": distil.make,
     "mixed": Mixed,
 }
-RECIPES |= {"lora": lora.maker(dict(RECIPES)), "recycle": recycle.maker(dict(RECIPES))}
+RECIPES: dict[str, MakeRecipe] = {"codec": CodecRecipe, "text": TextRecipe, **VIDEO}
+RECIPES |= {"lora": lora.maker(VIDEO), "recycle": recycle.maker(dict(RECIPES))}

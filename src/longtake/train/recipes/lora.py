@@ -1,4 +1,4 @@
-"""Recipe `lora`: any other recipe with its network frozen and low-rank changes beside the layers (Hu et al. 2021).
+"""Recipe `lora`: that of a video network, frozen, with low-rank changes beside its linear layers (Hu et al. 2021).
 
 What is written is a LoRA alone, in the two layouts that others read: lora.safetensors (diffusers) and the folder lora/
 (PEFT). `longtake generate --lora` takes either, over the model that the training started from.
@@ -23,8 +23,9 @@ from longtake.train.shards import Loss
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """recipe: what to train, and settings: its table. rank, alpha: the change is alpha / rank * up @ down (alpha 0: as
-    much as rank). targets: how the names of the layers end that get one. seed: of the first weights."""
+    """recipe: flow, forcing, causal, i2v, distil or mixed, and settings: its table. rank, alpha: the change is
+    alpha / rank * up @ down (alpha 0: as much as rank). targets: how the names of the layers end that get one. seed: of
+    the first weights."""
 
     recipe: str = "forcing"
     rank: int = 16
@@ -81,12 +82,15 @@ class LoraRecipe:
 
 
 def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Recipe]]) -> Callable[..., LoraRecipe]:
-    """The function that makes the recipe, given all that it may be put on."""
+    """The function that makes the recipe, given those of all video networks that it may be put on."""
 
     def make(config: Mapping[str, Any], out: Path) -> LoraRecipe:
         settings = read_table(LoraConfig, config, "lora")
-        if settings.recipe not in recipes or settings.recipe == "lora":
-            raise ValueError(f"[lora] recipe is {settings.recipe!r}: it is one of {', '.join(r for r in recipes)}")
+        if settings.recipe not in recipes:
+            raise ValueError(
+                f"[lora] recipe is {settings.recipe!r}, but a LoRA is for a video network: it is one of "
+                f"{', '.join(recipes)}"
+            )
         inner = recipes[settings.recipe](settings.settings, out)
         inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
         return LoraRecipe(inner, restores_frozen=bool(settings.settings.get("init")))
