@@ -171,6 +171,16 @@ def test_the_sprite_may_weigh_more(tmp_path):
     assert torch.allclose(losses[1], wanted, rtol=1e-5) and not torch.allclose(losses[0], losses[1], rtol=1e-3)
 
 
+def test_frames_up_to_the_floor_of_the_recipe_are_history(tmp_path):
+    drawn = Inner().draw(0, rng())
+    floor = float(drawn.level.mean())
+    made = recipe(tmp_path, levels="recipe", video=0.0, noise=0.0, told=0.0, clean=1.0, settings={"floor": floor})
+    error = (made.inner.velocity(drawn) - (drawn.noise - drawn.video)).pow(2).mean((1, 3, 4))
+    learned = drawn.level > floor
+    loss = made.loss(0, rng())
+    assert torch.allclose(loss.total / loss.weight, error[learned].mean())
+
+
 def test_repeats_make_rounds_of_each_video_once(tmp_path):
     table = dict(video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=1, calls=2, frames=1)
     made = recipe(tmp_path, **table, repeats=2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longtake.train.data import Latents, Source, first_frame
+from longtake.train.sample import Sample
 from longtake.train.video import Video, VideoConfig
 from longtake.world import parse
 
@@ -63,6 +64,17 @@ def test_windows_are_no_longer_than_clips():
         video(lengths=((1.0, (32,)),)).lot(0, rng)
 
 
+@pytest.mark.parametrize(("settings", "learned"), [({}, [2, 3]), ({"floor": 0.0}, [1, 2, 3]), ({"floor": 0.5}, [3])])
+def test_frames_up_to_the_floor_are_not_in_the_loss(settings, learned):
+    made, level = video(sprite=0.0, **settings), torch.tensor([[0.0, 0.05, 0.5, 0.9]])
+    size = (1, 4, 4, 2, 2)
+    clean = Sample(torch.zeros(size), torch.zeros(size), level, torch.zeros(1, 4, 2, 2), [[(0, "")]])
+    made.module = torch.nn.Linear(1, 1)
+    made.velocity = lambda sample: torch.tensor([1.0, 2.0, 4.0, 8.0])[:, None, None].expand(size)
+    loss = made.loss(clean)
+    assert loss.total == sum(4.0 * 4**frame for frame in learned) and loss.weight == 4 * len(learned)
+
+
 def test_what_is_missing_is_said():
     for settings, words in [
         ({"text": "x"}, "there are no latents"),
@@ -70,6 +82,7 @@ def test_what_is_missing_is_said():
         ({"text": "x", "codec": "x", "footage": {"fps": 9}}, "give `folder` too"),
         ({"data": "x"}, "there is no text encoder"),
         ({"text": "x", "data": "x", "lengths": ((0.5, (5,)), (1.0, (9,)))}, "say the steps"),
+        ({"text": "x", "data": "x", "floor": 1.0}, "floor is 1.0: it is a noise level from 0 to below 1"),
     ]:
         with pytest.raises(ValueError, match=words):
             VideoConfig(**settings)

@@ -57,7 +57,8 @@ class VideoConfig:
     frames: latent frames per step, shared out over videos. lengths: (share of the run, latents per video) stages; a
     stage with several lengths draws one per step. steps: of the whole run, as in [loop]. drop: share of videos without
     a caption. brief: share of videos whose captions tell the motion alone. sprite: extra weight of the sprite in the
-    loss. shift: of the noise levels. judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
+    loss. floor: frames at or below this noise level are ones to go on from, and not in the loss. shift: of the noise
+    levels. judged: prompts of a check. card: what the finished model says of itself (see `export.Card`).
 
     image_encoder: folder of the CLIP encoder, for a network that is shown images through one; with `init` that beside it.
 
@@ -79,6 +80,7 @@ class VideoConfig:
     drop: float = 0.1
     brief: float = 0.0
     sprite: float = 5.0
+    floor: float = 0.05
     shift: float = 3.0
     judged: int = 12
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +100,10 @@ class VideoConfig:
             raise ValueError("there is no text encoder: give `text`, a folder with text_encoder/ and tokenizer/")
         if len(self.lengths) > 1 and not self.steps:
             raise ValueError("there are stages of several lengths: say the steps of the whole run, as in [loop]")
+        if not 0 <= self.floor < 1:
+            raise ValueError(
+                f"floor is {self.floor}: it is a noise level from 0 to below 1, above which frames are learned"
+            )
 
     def length(self, step: int, rng: torch.Generator) -> int:
         """Latents per video at this step."""
@@ -205,7 +211,7 @@ class Video:
         sample = sample.to(at(self.module))
         target = sample.target if target is None else target.to(at(self.module))
         error = (self.velocity(sample) - target).pow(2).mean(1)
-        weight = (1 + self.config.sprite * sample.sprite) * (sample.level > 0.05)[:, :, None, None]
+        weight = (1 + self.config.sprite * sample.sprite) * (sample.level > self.config.floor)[:, :, None, None]
         return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
 
     # ------------------------------------------------------------ what comes of it

@@ -34,7 +34,7 @@ from longtake.train.shards import Loss
 
 STEPS = 1000  # levels that training draws from
 SHORT = 3  # latents, at least, of a video that is made only for its first frames
-HISTORY = 0.05  # frames at or below this level are those that the network goes on from
+HISTORY = 0.05  # frames at or below this level are those that the network goes on from, if its recipe names no `floor`
 
 # Published settings: paper (Table 9) and scripts of Stable Video Infinity 1.0, and those that were asked for.
 PRESETS: Mapping[str, Mapping[str, float]] = {
@@ -177,8 +177,11 @@ def _jittered(error: Tensor, jitter: float, rng: torch.Generator) -> Tensor:
     return error * (1 + jitter * (2 * float(torch.rand((), generator=rng)) - 1))
 
 
-def corrupted(sample: Sample, chosen: Sequence[Chosen]) -> Sample:
-    """The sample with the errors in its video, its noise, and what the network is told beside x or goes on from."""
+def corrupted(sample: Sample, chosen: Sequence[Chosen], floor: float = HISTORY) -> Sample:
+    """The sample with the errors in its video, its noise, and what the network is told beside x or goes on from.
+
+    floor: the highest level of a frame to go on from.
+    """
     video, noise = sample.video.clone(), sample.noise.clone()
     beside = None if sample.beside is None else sample.beside.clone()
     for i, one in enumerate(chosen):
@@ -191,7 +194,7 @@ def corrupted(sample: Sample, chosen: Sequence[Chosen]) -> Sample:
             if beside is not None:
                 beside[i, -channels:, :count] += one.told
             else:
-                history = (sample.level[i] <= HISTORY).nonzero()[:count, 0]
+                history = (sample.level[i] <= floor).nonzero()[:count, 0]
                 video[i][:, history] += one.told[:, : len(history)]
     return replace(sample, video=video, noise=noise, beside=beside)
 
@@ -224,6 +227,7 @@ class RecycleRecipe:
             config.buckets, config.shift, config.capacity, config.full, config.ram, out / "memory", ranks()[0]
         )
         self.codec = wan_codec.load(_codec_folder(inner), torch.float32, place()) if config.codec else None
+        self.floor = config.settings.get("floor", HISTORY)
         self.batches = 0  # of this rank so far
 
     @property
@@ -241,7 +245,7 @@ class RecycleRecipe:
         sample = self._levelled(self.inner.draw(step, rng), rng)
         sample, own = self._with_own(sample, rng) if self.config.rounds else (sample, [None] * len(sample.level))
         chosen = [choose(self.config, self.memory, level, rng, e) for level, e in zip(sample.level, own)]
-        seen = corrupted(sample, chosen)
+        seen = corrupted(sample, chosen, self.floor)
         target = seen.noise - sample.video
         residual = self.inner.video.velocity(seen) - target
         if self.config.remembers:
@@ -251,7 +255,7 @@ class RecycleRecipe:
             weight = level_weight(sample.level, self.config.shift)
             size: Tensor | float = float(weight.numel())
         else:
-            weight = (sample.level > HISTORY).to(error)
+            weight = (sample.level > self.floor).to(error)
             size = weight.sum().clamp_min(1e-6)
         if self.config.sprite:
             share = 1 + self.config.sprite * sample.sprite
