@@ -20,6 +20,7 @@ from longtake.models.wan_codec import WanCodecConfig
 from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.script import Script
 from longtake.settings import Settings as Settled
+from longtake.train.config import ConfigError
 from longtake.train.data import Latents, Source, fill_cache, first_frame
 from longtake.train.export import export
 from longtake.train.levels import Pattern
@@ -290,6 +291,13 @@ def test_a_model_is_written_without_what_it_shares(tables, material, tmp_path):
     slim = export(run, material / "run" / "codec", material / "text", tmp_path / "slim", shares="other")
     assert {path.name for path in slim.iterdir() if path.is_dir()} == {"transformer", "scheduler"}
     assert len(list(generate(load(slim), "a red star", seconds=0.2, steps=2))) > 0
+
+
+def test_a_network_with_unknown_keys_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"\[codec\.network\] has no key 'base_dimm': did you mean base_dim\?"):
+        CodecRecipe({"network": {"base_dimm": 4}}, tmp_path)
+    with pytest.raises(ConfigError, match=r"\[text\.network\] has no key 'd_modell': did you mean d_model\?"):
+        TextRecipe({"network": {"d_modell": 4}}, tmp_path)
 
 
 def test_a_config_that_cannot_be_followed_is_refused(tables, tmp_path):

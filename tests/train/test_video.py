@@ -75,6 +75,16 @@ def test_frames_up_to_the_floor_are_not_in_the_loss(settings, learned):
     assert loss.total == sum(4.0 * 4**frame for frame in learned) and loss.weight == 4 * len(learned)
 
 
+@pytest.mark.parametrize(
+    "lengths", [25, [25], [[1.0, 25]], [[1.0, []]], [[1.0, [2.5]]], [[1.0, [0]]], [["x", [5]]], []]
+)
+def test_lengths_that_are_no_stages_are_refused(lengths):
+    with pytest.raises(
+        ValueError, match=r"it is a list of stages, .* such as \[\[0\.5, \[5, 9\]\], \[1\.0, \[25\]\]\]"
+    ):
+        VideoConfig(text="x", data="x", lengths=lengths)
+
+
 def test_what_is_missing_is_said():
     for settings, words in [
         ({"text": "x"}, "there are no latents"),

@@ -98,6 +98,11 @@ class VideoConfig:
             raise ValueError("there are no latents: give the folder of a codec, or `data`, a folder of latents")
         if not (self.text or self.init):
             raise ValueError("there is no text encoder: give `text`, a folder with text_encoder/ and tokenizer/")
+        if not _are_stages(self.lengths):
+            raise ValueError(
+                f"lengths is {self.lengths!r}: it is a list of stages, each a share of the run and the latents of its videos, "
+                "such as [[0.5, [5, 9]], [1.0, [25]]]"
+            )
         if len(self.lengths) > 1 and not self.steps:
             raise ValueError("there are stages of several lengths: say the steps of the whole run, as in [loop]")
         if not 0 <= self.floor < 1:
@@ -356,6 +361,18 @@ def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:
     net = wan_codec.load(codec, torch.float32, place())
     fill_cache(folder, source, count, encoding(net), ranks(), coder=Coder.of(net, codec))
     wait_for_all()
+
+
+def _are_stages(lengths: Any) -> bool:
+    """Whether these are (share of the run, latents per video) stages."""
+    if not isinstance(lengths, list | tuple):
+        return False
+    for stage in lengths:
+        match stage:
+            case [int() | float(), [_, *_] as latents] if all(isinstance(n, int) and n > 0 for n in latents):
+                continue
+        return False
+    return bool(lengths)
 
 
 def _part(folder: Path | None, name: str, init: str) -> Path:

@@ -81,7 +81,7 @@ class CodecRecipe:
 
     def _new(self) -> Any:
         part = self.family.codec
-        codec = part.make(part.config(**(self.config.network or SMALL)))
+        codec = part.make(read_table(part.config, self.config.network or SMALL, "codec.network"))
         part.begin(codec)
         return codec
 

@@ -44,7 +44,8 @@ class TextRecipe:
     def __init__(self, config: Mapping[str, Any], out: Path):
         self.config = read_table(TextConfig, config, "text")
         self.tokenizer = make_tokenizer(vocabulary())
-        encoder = T5Encoder(T5Config(vocab_size=self.tokenizer.get_vocab_size(), **(self.config.network or SMALL)))
+        shape = {"vocab_size": self.tokenizer.get_vocab_size(), **(self.config.network or SMALL)}
+        encoder = T5Encoder(read_table(T5Config, shape, "text.network"))
         initialise(encoder)
         width = encoder.config.d_model
         heads = nn.ModuleDict({name: nn.Linear(width, len(table)) for name, table in TABLES.items()})
