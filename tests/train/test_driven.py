@@ -237,7 +237,7 @@ def test_a_model_is_checked_by_how_it_follows(trained, tmp_path, monkeypatch):
     recipe.video.config, whole = replace(recipe.video.config, judged=1), driven.check
     monkeypatch.setattr(driven, "check", lambda *told: whole(*told, frames=33))
     scores = recipe.check(1, tmp_path)
-    assert set(scores) == {"follows", "true", "chance"} and scores["true"] > 0.95
+    assert set(scores) == {"follows", "true", "chance"} == set(recipe.scores()) and scores["true"] > 0.95
     assert (tmp_path / "sheet-000001.png").exists()
 
 

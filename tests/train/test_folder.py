@@ -138,7 +138,7 @@ def test_a_finished_run_is_a_model_of_its_footage(name, root, tmp_path):
     train(recipe, replace(SHORT, steps=1), tmp_path, quiet, {name: settings})
     model = load(tmp_path / "model")
     assert model.fps == 20 and model.size == recipe.video.data.usual == tuple(SIZES[0])
-    assert recipe.check(1, tmp_path) == {} and (tmp_path / "sheet-000001.png").exists()
+    assert recipe.check(1, tmp_path) == {} and (tmp_path / "sheet-000001.png").exists() and recipe.scores() == ()
 
 
 def test_a_lora_learns_real_clips(tmp_path):

@@ -128,6 +128,16 @@ def test_the_loss_falls(name, tables, tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_a_best_score_that_no_check_gives_is_refused_at_once(name, tables, tmp_path):
+    recipe = RECIPES[name](tables[name], tmp_path)
+    with pytest.raises(ConfigError, match=r"best = '-psnrr', but the check gives (\w+|no scores: leave it out)"):
+        train(recipe, replace(SHORT, check=30, best="-psnrr"), tmp_path, quiet, {name: tables[name]})
+    assert not list(tmp_path.glob("step-*"))
+    with torch.no_grad():
+        assert set(recipe.check(0, tmp_path)) == set(recipe.scores())
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_gradients_only_in_trainable_weights(name, tables, tmp_path):
     recipe = RECIPES[name](tables[name], tmp_path)
     first, *others = (weight for weight in recipe.module.parameters() if weight.requires_grad)

@@ -24,6 +24,7 @@ from longtake.settings import Settings
 from longtake.track import Track
 from longtake.world import Clip, caption, make_clip, render
 
+SCORES = ("follows", "true", "chance")
 FRAMES, SEED = 97, 10**6  # that are judged; of the clips, whose training ones are numbered from 0
 
 
@@ -81,11 +82,8 @@ def check(model: Model, drive: str, count: int, sheet: Path, frames: int = FRAME
     save_sheet(sheet, [(one.text, video) for one, video in zip(asked, videos)])
     rows = [one.rows(frames) for one in asked]
     truth = [one.rendered(frames) for one in asked]
-    return {
-        "follows": _mean(videos, rows),
-        "true": _mean(truth, rows),
-        "chance": _mean(videos, [*rows[1:], *rows[:1]]),
-    }
+    values = (_mean(videos, rows), _mean(truth, rows), _mean(videos, [*rows[1:], *rows[:1]]))
+    return dict(zip(SCORES, values))
 
 
 def _mean(videos: Sequence[Tensor], rows: Sequence[Tensor]) -> float:

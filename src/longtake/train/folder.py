@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,19 @@ def read_best(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def check_best(best: str, names: Collection[str]) -> None:
+    """ConfigError if there is no score `best` (as in Settings) among those that a check gives."""
+    if best.lstrip("-") not in names:
+        raise ConfigError(f"best = {best!r}, but the check gives {', '.join(names) or 'no scores: leave it out'}")
+
+
 def is_best(out: Path, best: str, scores: Mapping[str, float]) -> bool:
     """Whether these scores beat those of the best checkpoint; best: as in Settings. ConfigError if there is no such.
 
     A score that is no number is never better, and any number is better than it.
     """
-    name = best.lstrip("-")
-    if name not in scores:
-        raise ConfigError(f"best = {best!r}, but the check gives {', '.join(scores) or 'no scores'}")
-    before, value = read_best(out), scores[name]
+    check_best(best, scores)
+    before, value = read_best(out), scores[best.lstrip("-")]
     if math.isnan(value):
         return False
     if before.get("score") != best or not (out / before["checkpoint"]).is_dir() or math.isnan(before["value"]):

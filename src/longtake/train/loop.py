@@ -18,11 +18,20 @@ from longtake.models.fuse import CompileError, fuse
 from longtake.train.books import Books, Report, open_board
 from longtake.train.checkpoint import CheckpointError, newest_checkpoint, write_json
 from longtake.train.config import ConfigError, read_table, refuse_unknown
-from longtake.train.folder import claim, claim_data, claim_frozen, is_best, read_checked, write_best, write_checked
+from longtake.train.folder import (
+    check_best,
+    claim,
+    claim_data,
+    claim_frozen,
+    is_best,
+    read_checked,
+    write_best,
+    write_checked,
+)
 from longtake.train.optim import make_optimisers
 from longtake.train.place import place
 from longtake.train.ranks import agree, join_ranks, leave_ranks, ranks, share_start, step_rng
-from longtake.train.settings import DTYPES, MakeRecipe, Recipe, Settings
+from longtake.train.settings import DTYPES, MakeRecipe, NamesScores, Recipe, Settings
 from longtake.train.shards import Loss, make_step, moving, recomputing
 from longtake.train.stop import Stop
 from longtake.train.trainer import Run
@@ -105,7 +114,9 @@ def _go_on(run: Run, stop: Stop) -> None:
 
 
 def begin(recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print) -> Run:
-    """A run at step 0, its weights shared with the other ranks."""
+    """A run at step 0, its weights shared with the other ranks. ConfigError if the settings do not suit the recipe."""
+    if settings.best and isinstance(recipe, NamesScores) and (names := recipe.scores()) is not None:
+        check_best(settings.best, names)
     module = recipe.module.to(place())
     share_start(module)
     if settings.checkpointing:

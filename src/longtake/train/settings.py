@@ -69,8 +69,9 @@ class Settings:
 class Recipe(Protocol):
     """What is trained, and on what. A recipe is made from its table of the config and the run's folder.
 
-    It may also have `dataset`, `frozen` and `describe` (see HasData, ReadsFrozen and DescribesBatch), and `restores_frozen = True`, if making
-    it anew brings back frozen weights, which are then left out of checkpoints. `uniform = True` says that every batch
+    It may also have `dataset`, `frozen`, `describe` and `scores` (see HasData, ReadsFrozen, DescribesBatch, NamesScores),
+    and `restores_frozen = True`, if making it anew brings back frozen weights, which are then left out of checkpoints.
+    `uniform = True` says that every batch
     makes the same calls of the network, which sharding layer by layer needs (see shards.make_step).
     """
 
@@ -111,6 +112,14 @@ class DescribesBatch(Protocol):
 
     def describe(self, step: int, rng: torch.Generator) -> str:
         """The batch that `loss` drew from the same rng, in a line: captions, clip numbers, levels."""
+
+
+@runtime_checkable
+class NamesScores(Protocol):
+    """A recipe that can say what scores its check gives, before it gives any."""
+
+    def scores(self) -> Sequence[str] | None:
+        """Their names; None if it cannot tell after all."""
 
 
 @runtime_checkable

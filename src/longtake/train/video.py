@@ -45,6 +45,7 @@ from longtake.train.seen import Eyes
 from longtake.train.shards import Loss
 from longtake.train.start import keep_shape, network
 from longtake.world import FPS, SIDE
+from longtake.world.facts import JUDGED
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,14 @@ class Video:
         return Loss((error * weight).sum(), weight.sum().clamp_min(1e-6))
 
     # ------------------------------------------------------------ what comes of it
+    def scores(self) -> Sequence[str]:
+        """Names of what `check` gives."""
+        if self.codec_folder is None or not self.config.judged:
+            return ()
+        if self.data.drive:
+            return driven.SCORES
+        return () if isinstance(self.data, Footage) else JUDGED
+
     def check(self, step: int, out: Path) -> dict[str, float]:
         """Share of a few prompts that is obeyed, {colour, shape, motion, scenery}; a contact sheet goes to out."""
         if self.codec_folder is None or not self.config.judged:
@@ -290,6 +299,10 @@ class VideoRecipe:
         sample = self.draw(step, rng)
         told = (" then ".join(repr(words) for _, words in captions) for captions in sample.told)
         return f"{sample.frames} latents each; {'; '.join(told)}"
+
+    def scores(self) -> Sequence[str]:
+        """See `NamesScores`."""
+        return self.video.scores()
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """See `Recipe`."""

@@ -23,6 +23,7 @@ from longtake.train.data import Source
 from longtake.train.family import FAMILIES
 from longtake.train.place import at
 from longtake.world import SIDE, make_clip, render
+from longtake.world.facts import JUDGED
 
 SMALL: Mapping[str, Any] = dict(
     base_dim=16, decoder_base_dim=32, z_dim=16, dim_mult=(1, 2, 4), num_res_blocks=1, temperal_downsample=(True, True),
@@ -126,6 +127,10 @@ class CodecRecipe:
             pictures.append(render(clip, start, start + length, (height, width)))
         frames = torch.stack([picture.frames for picture in pictures]).transpose(1, 2)
         return frames * 2 - 1, torch.stack([picture.sprite for picture in pictures])
+
+    def scores(self) -> Sequence[str]:
+        """See `NamesScores`."""
+        return ("psnr", *JUDGED)
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """Peak signal to noise in dB, and how much of what it shows the judge still reads."""

@@ -91,6 +91,10 @@ class Distil:
         """See `DescribesBatch`."""
         return self.inner.describe(step, rng)
 
+    def scores(self) -> Sequence[str]:
+        """See `NamesScores`."""
+        return self.inner.scores()
+
     def check(self, step: int, out: Path) -> dict[str, float]:
         """See `Recipe`."""
         return self.inner.check(step, out)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longtake.models.lora import inject, save
 from longtake.models.wan_lora import SVI_TARGETS
 from longtake.train.config import read_table
-from longtake.train.settings import DescribesBatch, HasData, ReadsFrozen, Recipe
+from longtake.train.settings import DescribesBatch, HasData, NamesScores, ReadsFrozen, Recipe
 from longtake.train.shards import Loss
 
 
@@ -70,6 +70,10 @@ class LoraRecipe:
     def describe(self, step: int, rng: torch.Generator) -> str:
         """See `DescribesBatch`."""
         return self.inner.describe(step, rng) if isinstance(self.inner, DescribesBatch) else "a batch of the recipe"
+
+    def scores(self) -> Sequence[str] | None:
+        """See `NamesScores`."""
+        return self.inner.scores() if isinstance(self.inner, NamesScores) else None
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """See `Recipe`."""

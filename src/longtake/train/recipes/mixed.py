@@ -39,6 +39,7 @@ from longtake.train.shards import Loss
 from longtake.train.start import Origin, keep_shape, network
 from longtake.train.video import obeyed, shown, text_files
 from longtake.world import FPS, SIDE
+from longtake.world.facts import JUDGED
 
 CARD = Card(name="pocket-ltx", plan="relay", options={"window": 193, "overlap": 1}, shift=2.0, family="ltx")
 DECODE = {"timestep": 0.05, "noise": 0.05}  # what the recipe `codec` trains a decoder with timesteps to take away
@@ -205,6 +206,10 @@ class Mixed:
         return f"{batch.video.shape[1]} tokens each; {'; '.join(clips)}"
 
     # ------------------------------------------------------------ what comes of it
+    def scores(self) -> Sequence[str]:
+        """See `NamesScores`."""
+        return () if self.footage or not self.config.judged else JUDGED
+
     def check(self, step: int, out: Path) -> dict[str, float]:
         """Share of a few prompts that is obeyed, of the pocket world; a contact sheet goes to out."""
         sheet, count = out / f"sheet-{step:06d}.png", self.config.judged

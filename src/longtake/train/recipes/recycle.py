@@ -29,7 +29,7 @@ from longtake.train.place import place
 from longtake.train.ranks import ranks
 from longtake.train.recipes.mixed import Mixed, Whole
 from longtake.train.sample import Sample, remade
-from longtake.train.settings import ReadsFrozen, Recipe
+from longtake.train.settings import NamesScores, ReadsFrozen, Recipe
 from longtake.train.shards import Loss
 
 STEPS = 1000  # levels that training draws from
@@ -339,6 +339,11 @@ class RecycleRecipe:
     def frozen(self, init: bool = True) -> Mapping[str, Sequence[Path]]:
         """See `ReadsFrozen`: the network under the LoRA too."""
         return self.inner.frozen(init=True) if isinstance(self.inner, ReadsFrozen) else {}
+
+    def scores(self) -> Sequence[str] | None:
+        """See `NamesScores`."""
+        names = self.inner.scores() if isinstance(self.inner, NamesScores) else None
+        return None if names is None else (*names, "memory")
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """See `Recipe`; and how full the memory is."""

@@ -7,7 +7,7 @@ that looks at any token finds all facts, and cross-attention has nothing left to
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class TextRecipe:
             cross_entropy(logits[name][shown], labels[name][:, None].expand(mask.shape)[shown]) for name in TABLES
         ]
         return torch.stack(losses).sum()
+
+    def scores(self) -> Sequence[str]:
+        """See `NamesScores`."""
+        return tuple(TABLES)
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """Share of fresh captions read right, by the mean over tokens."""
