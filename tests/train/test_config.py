@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 
 from longtake.train.config import ConfigError, changes, read_table
+from longtake.train.loop import check_steps, run
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ def test_a_table_becomes_a_dataclass():
 def test_what_is_wrong_is_named(table, words):
     with pytest.raises(ConfigError, match=words):
         read_table(Oven, table, "oven")
+
+
+def test_the_steps_of_a_recipe_are_those_of_the_run(tmp_path):
+    for recipe, table, name in [
+        ("forcing", {"steps": 7}, "forcing"),
+        ("recycle", {"settings": {"steps": 7}}, "recycle.settings"),
+        ("lora", {"settings": {"settings": {"steps": 7}}}, "lora.settings.settings"),
+    ]:
+        with pytest.raises(ConfigError, match=rf"\[{name}\] steps is 7, and \[loop\] steps is 9: both are"):
+            run(recipe, {"loop": {"steps": 9}, recipe: table}, tmp_path / recipe)
+        assert not (tmp_path / recipe).exists()
+        check_steps(table, 7, recipe)
+    check_steps({"steps": 0, "card": {"steps": 30}}, 9, "flow")
 
 
 def test_changes_are_told_key_by_key():

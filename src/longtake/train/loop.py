@@ -54,6 +54,7 @@ def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str
                 f"the config says {name} = {table!r}, but {name} is a table: write [{name}] above its settings"
             )
     settings = read_settings(config)
+    check_steps(config.get(recipe, {}), settings.steps, recipe)
     joined = join_ranks()
     claim(out, config)
     torch.manual_seed(settings.seed)  # the recipe draws the first weights
@@ -69,6 +70,16 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     if "loop" not in config:
         raise ConfigError("the config has no table [loop]: give one with at least `steps`")
     return read_table(Settings, config["loop"], "loop")
+
+
+def check_steps(table: Mapping[str, Any], steps: int, name: str) -> None:
+    """ConfigError if the table of a recipe, or of one inside it, says another number of steps than [loop] does."""
+    if (own := table.get("steps", 0)) and own != steps:
+        raise ConfigError(
+            f"[{name}] steps is {own}, and [loop] steps is {steps}: both are those of the whole run, so give the same"
+        )
+    if isinstance(inside := table.get("settings"), Mapping):
+        check_steps(inside, steps, f"{name}.settings")
 
 
 def train(
