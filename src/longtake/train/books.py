@@ -26,7 +26,7 @@ LOG = "log.jsonl"
 class Report:
     """What a step says. loss: before it, the mean over the batches of all ranks. norm: of the gradient before clipping.
 
-    bad: names the batches whose loss was no number (the step was then skipped).
+    bad: names the batches whose loss or gradient was no number (the step was then skipped).
     """
 
     loss: float

@@ -216,7 +216,7 @@ def _give_up(run: Run, told: Report) -> None:
     count, run.bad = run.bad, 0
     folder = run.save()
     raise FloatingPointError(
-        f"the loss was no number in {count} steps in a row; the last was step {run.step - 1}: {told.bad}. {folder} has "
+        f"the loss or its gradient was no number in {count} steps in a row; the last was step {run.step - 1}: {told.bad}. {folder} has "
         f"the weights from before them. Look at these batches, or start in another folder with a lower lr than "
         f"{run.settings.lr:g}"
     )

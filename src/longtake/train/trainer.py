@@ -57,7 +57,7 @@ class Run:
                 optimiser.step()
             average(self.ema, moving(self.recipe.module), self.step, self.settings.ema)
         else:
-            report = Report(report.loss, norm, lr, self._name_bad([loss for loss, _ in losses]))
+            report = Report(report.loss, norm, lr, self._name_bad([loss for loss, _ in losses], math.isfinite(total)))
         self.bad = self.bad + 1 if report.bad else 0
         self.step += 1
         return report
@@ -102,13 +102,13 @@ class Run:
             torch._foreach_mul_(grads, scale)
         return float(whole(nn.utils.clip_grad_norm_(trained, self.settings.clip)))
 
-    def _name_bad(self, losses: list[float]) -> str:
-        """The batches of all ranks whose loss is no number, in words."""
-        bad = [(number, loss) for number, loss in zip(self._numbers(), losses) if not math.isfinite(loss)]
+    def _name_bad(self, losses: list[float], steep: bool) -> str:
+        """The batches of all ranks whose loss is no number, in words; all of them if it is the gradient (steep)."""
+        bad = [(number, loss) for number, loss in zip(self._numbers(), losses) if steep or not math.isfinite(loss)]
         with gathered(self.loss), torch.no_grad():  # a recipe may draw with its network
             words = [f"batch {n + 1} of {self.batches}, loss {loss}{self._describe(n)}" for n, loss in bad]
         everyone = [text for text in told("; ".join(words)) if text]
-        return "; ".join(everyone) or "the losses are numbers, their gradient not"
+        return ("the gradient, of " if steep else "") + ("; ".join(everyone) or "the sum of the losses")
 
     def _describe(self, number: int) -> str:
         if not isinstance(self.recipe, DescribesBatch):
