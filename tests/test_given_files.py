@@ -238,6 +238,17 @@ def test_the_same_in_python(tmp_path):
         next(longtake.generate("clock", "a", image=frames[0], video=frames))
 
 
+def test_a_loop_takes_them_at_its_usual_overlap(tmp_path):
+    frames = torch.stack([picture for _, picture in media.read(clock_video(tmp_path / "a.mp4", range(40, 81)))])
+
+    def numbers(**given):
+        made = torch.cat(list(longtake.generate("clock", "a", seconds=2, plan="looping", **given)))
+        return _read(video_of(made))[0].int().tolist()
+
+    assert numbers(video=frames) == list(range(40, 81 + 48))
+    assert numbers(image=frames[3], end_image=frames[-1]) == list(range(43, 43 + 48))
+
+
 # ---------------------------------------------------------------- sizes and rates
 @pytest.mark.parametrize(("before", "after"), [(24, 24), (30, 24), (12, 24), (Fraction(24000, 1001), 24), (60, 16)])
 def test_frames_are_those_nearest_in_time(before, after):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from longtake.models.base import Model
     from longtake.plans import Plan
 
-TOLD = 17  # frames of an earlier video that a plan without overlap is told of
+TOLD = 17  # frames of an earlier video that a plan is told of which does not say by how many its windows overlap
 
 
 class SettingsError(ValueError):
@@ -224,7 +224,8 @@ def _size(model: Model, asked: tuple[int, int] | None, given: Given | None) -> t
 
 def _told(given: Given, model: Model, plan: Plan, rate: float) -> Told:
     """What the engine is told: of an earlier video as many frames as its windows overlap by."""
-    most = max(1, min(getattr(plan, "overlap", TOLD), model.codec.stride * (model.limits.view - 1)))
+    overlap = getattr(plan, "overlap", None)
+    most = max(1, min(TOLD if overlap is None else overlap, model.codec.stride * (model.limits.view - 1)))
     return given.told(model.size, rate, most, model.codec.stride)
 
 
