@@ -134,8 +134,8 @@ class Window:
 
 
 def with_guides(window: Window, guides: int) -> Window:
-    """The window with `guides` clean frames after it, which are the given end."""
-    last = window.positions[-1]
+    """The window with `guides` clean frames after those that it shows, which are the given end."""
+    last = max(p for p, role in zip(window.positions, window.role) if role != "guide")
     return guided(window, [Guide(Source("end", i), last + 1 + i) for i in range(guides)])
 
 

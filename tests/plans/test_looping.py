@@ -55,6 +55,13 @@ def test_a_start_is_held_and_lasts():
     assert first.cond_noise == 0.15 and not first.levels[:, :2].any()
 
 
+@pytest.mark.parametrize("reference", [0.0, 1.0])
+def test_an_end_stands_behind_the_last_tile_whatever_guides_lead_it(reference):
+    *_, window = plan("looping", steps=2, tile=40, overlap=16, reference=reference).windows(90, 8, LIMITS, guides=1)
+    shown = len(window.frames) - window.role.count("guide")
+    assert (window.sources[window.frames[-1]].kind, window.positions[-1]) == ("end", shown)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
