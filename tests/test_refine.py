@@ -16,6 +16,7 @@ from longtake.plan import PlanError, Window
 from longtake.plans import plan
 from longtake.refine import second, shrunk
 from longtake.script import Script
+from longtake.tape import Tape
 from tests.checkpoints import random_ltx
 from tests.models.oracles import apart, rand, shuffled
 from tests.models.test_ltx_checkpoint import released
@@ -92,6 +93,29 @@ def test_any_length_and_exact_resume(model, name, options):
     again = rollout()
     again.load(tensors, facts)
     assert torch.equal(torch.cat([e.video for e in again.run() if isinstance(e, Frames)], 2), whole[:, :, frames:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("looping", dict(tile=40, overlap=16)), ("soft", dict(window=33, overlap=17, strength=0.5))],
+)
+def test_an_overlap_is_blended_with_what_was_there(model, monkeypatch, name, options):
+    """At the full size too: what the upsampler made of the small overlap is only where its second pass begins."""
+    made, saved = [], Tape.save
+
+    def save(self, window, x, past, last=False):
+        handed = list(saved(self, window, x, past, last))
+        if x.shape[-1] == 4:
+            made.append((window, x.clone(), {f: row.value.clone() for f, row in self.rows.items()}))
+        return iter(handed)
+
+    monkeypatch.setattr(Tape, "save", save)
+    list(Rollout(model, Script.of("a red ball", 24, 90 / 24), plan(name, levels="1,0.5", **options)).run())
+    (_, _, first), (window, x, second) = made[:2]
+    shared = [(i, f) for i, f in enumerate(window.frames) if window.blend[i] < 1]
+    assert len(shared) >= 2
+    for i, f in shared:
+        assert torch.equal(second[f], torch.lerp(first[f], x[:, :, i], float(window.blend[i])))
 
 
 def test_what_two_passes_cannot_do_is_said(model):

@@ -204,13 +204,16 @@ class Rollout:
         cond = self._cond(window)
         remade = list(take.tape.clean(window))
         take.tape.rows |= {f: Row(self._sourced(source), 0.0) for f, source in window.sources.items()}
+        before: dict[int, Row] = {}  # what the second of two passes is blended with
         if self.model.refine is not None:
+            before = {f: take.tape.rows[f] for f in remade}
             window = self._first_pass(window, cond, remade, last)
         take.session.begin(window, Past(take.tape.clean(window), take.given, self.anchor, self.image), cond)
         draw = self.grain.of(take, window)
         shown = zip(window.frames, window.moves.tolist(), window.role)
         self.moving = max((f for f, moves, role in shown if moves and role != "guide"), default=0)
         x, past = take.tape.load(window, draw)
+        take.tape.rows |= before
         redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
         if window.cond_noise:
             redraw = lambda x, call: take.tape.stirred(x, window, call, draw)
