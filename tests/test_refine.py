@@ -7,15 +7,19 @@ import torch
 
 from longtake.engine import Rollout
 from longtake.events import Ended, Frames
+from longtake.guide import Guided
 from longtake.models import weights
 from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_presets import LTX
 from longtake.models.ltx_upsampler import LTXUpsampler, LTXUpsamplerConfig
-from longtake.noise import Keyed, Spot
+from longtake.noise import Keyed, Spot, ramp
+from longtake.pipeline_ltx import LTXVideoPipeline
 from longtake.plan import PlanError, Window
 from longtake.plans import plan
+from longtake.plans.levels import ladder
 from longtake.refine import second, shrunk
 from longtake.script import Script
+from longtake.settings import Settings
 from longtake.tape import Tape
 from tests.checkpoints import random_ltx
 from tests.models.oracles import apart, rand, shuffled
@@ -116,6 +120,26 @@ def test_an_overlap_is_blended_with_what_was_there(model, monkeypatch, name, opt
     assert len(shared) >= 2
     for i, f in shared:
         assert torch.equal(second[f], torch.lerp(first[f], x[:, :, i], float(window.blend[i])))
+
+
+@pytest.mark.parametrize("asked", [dict(steps=2), dict(steps=2, shift=5.0), dict(steps=2, grid="linear")])
+def test_a_ramp_that_is_asked_for_takes_the_place_of_the_levels_of_the_model(model, asked):
+    usual = Settings.resolve(model, "a red ball", seconds=1)
+    settings = Settings.resolve(model, "a red ball", seconds=1, options=asked)
+    wanted = ramp(**{**dict(steps=8, shift=1.0, grid="quadratic"), **asked})
+    assert ladder(usual.make_plan())[:-1].tolist() == pytest.approx(list(LTX["ltx-13b-0.9.8-distilled"].second.first))
+    assert torch.equal(ladder(settings.make_plan()), wanted)
+    assert torch.equal(ladder(LTXVideoPipeline(model)._plan(None, asked, 25)), wanted)
+    with pytest.raises(PlanError, match="--steps says nothing: give one of them"):
+        Settings.resolve(model, "a red ball", seconds=1, options=dict(levels="1,0.5", **asked))
+
+
+def test_without_guidance_both_passes_are_without(model):
+    dev = open_folder(model.path, preset=LTX["ltx-13b-0.9.8-dev"])
+    dev.size = (32, 32)
+    for asked, guided in ((1.0, False), (3.0, True)):
+        run = Settings.resolve(dev, "a red ball", seconds=1, guidance=asked).rollout(dev)
+        assert [isinstance(each.session, Guided) for each in (run.small, run.take)] == [guided, guided]
 
 
 def test_what_two_passes_cannot_do_is_said(model):

@@ -312,7 +312,7 @@ class Rollout:
         refine, guidance = self.model.refine, self.guidance
         if refine is not None:
             self.small = Small(self._session(guidance), anchor=None if self.small is None else self.small.anchor)
-            guidance = refine.guidance
+            guidance = guidance if guidance.plain else refine.guidance
         replay: deque[Tensor] = deque(maxlen=max(1, self.model.codec.reach))
         return Take(
             number, first, self.model.codec.stride, self.model.codec.decoder(), self._session(guidance), replay=replay

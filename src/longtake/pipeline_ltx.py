@@ -18,7 +18,7 @@ from longtake.models import load
 from longtake.models.base import Model
 from longtake.pipelines import Picture, pictures
 from longtake.plan import PlanError
-from longtake.plans import PLANS, plan
+from longtake.plans import PLANS, chosen, plan
 from longtake.plans.conditioned import Item
 from longtake.script import Scene, Script
 
@@ -129,7 +129,7 @@ class LTXVideoPipeline:
         name = strategy or ("clip" if one else model.plan)
         own = model.options if name == model.plan else model.sampling
         known = PLANS[name].planner.__dataclass_fields__ if name in PLANS else {}  # type: ignore[attr-defined]
-        return plan(name, **{**{key: value for key, value in own.items() if key in known}, **options})
+        return plan(name, **chosen({key: value for key, value in own.items() if key in known}, options))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         unit = self.model.codec.scale * (1 if self.model.refine is None else self.model.refine.scale)

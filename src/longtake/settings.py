@@ -83,28 +83,28 @@ class Settings:
             raise SettingsError(f"--seed must be 0 or more, not {seed}")
         from longtake.given import able
         from longtake.models.base import sized
+        from longtake.plans import chosen, suited
         from longtake.plans import plan as plan_named
-        from longtake.plans import suited
 
         if given:
             able(model, given)
         name, own_size = plan or model.plan, model.size
         own = suited(name, model.plan, model.options, model.sampling)
         model = sized(model, _size(model, size, given))
-        chosen = plan_named(name, **{**own, **(options or {})})
+        strategy = plan_named(name, **chosen(own, options or {}))
         script = adapters.placed(Script.of(source, rate, seconds, endless), loras)
         return Settings(
             model=model.source or (str(model.path.resolve()) if model.path and not model.builtin else model.name),
             script=script.facts(),
             plan=name,
-            options=asdict(chosen),  # type: ignore[call-overload]
+            options=asdict(strategy),  # type: ignore[call-overload]
             fps=rate,
             seed=seed,
             guidance=model.guidance if guidance is None else guidance,
             negative=model.negative if negative is None else negative,
             solver=solver_of(model, solver),
             size=None if model.size == own_size else list(model.size),
-            given=_facts(given, _told(given, model, chosen, rate)) if given else {},
+            given=_facts(given, _told(given, model, strategy, rate)) if given else {},
             loras=adapters.hashes(script),
             place=dict(place or {}),
             track_scale=track_scale,

@@ -14,7 +14,7 @@ from longtake.guidance import Guidance
 from longtake.models.ltx import SECONDS
 from longtake.models.ltx_presets import LTXPreset
 from longtake.plan import Limits, Window, cost
-from longtake.plans import PLANS
+from longtake.plans import PLANS, chosen
 from longtake.plans import plan as plan_named
 from longtake.settings import SettingsError
 
@@ -44,7 +44,7 @@ def show(
     flags.known(name, given)
     own = preset.options if name == preset.plan else preset.sampling
     options = {
-        key: value for key, value in {**own, **given}.items() if key in flags.options(PLANS[name].planner.__name__)
+        key: value for key, value in chosen(own, given).items() if key in flags.options(PLANS[name].planner.__name__)
     }
     count = frames if frames is not None else frames_of_seconds(seconds or 10.0, preset.fps)
     most = preset.config().view(preset.fps)

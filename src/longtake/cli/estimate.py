@@ -13,7 +13,7 @@ from longtake.geometry import frames_of_seconds
 from longtake.models.ltx_presets import LTXPreset
 from longtake.models.presets import PRESETS
 from longtake.plan import PlanError
-from longtake.plans import PLANS, suited
+from longtake.plans import PLANS, chosen, suited
 from longtake.plans import plan as plan_named
 from longtake.rehearsal import Estimate, rehearse
 from longtake.shapes import shapes
@@ -36,7 +36,7 @@ def show(
     flags.known(name, given)
     sampling = {k: v for k, v in options.items() if k in ("steps", "shift", "grid", "levels")}
     options = suited(name, own, options, sampling)
-    options = {k: v for k, v in {**options, **given}.items() if k in _fields(name)}
+    options = {k: v for k, v in chosen(options, given).items() if k in _fields(name)}
     count = frames if frames is not None else frames_of_seconds(10.0 if seconds is None else seconds, found.fps)
     if count < 1:
         raise PlanError(f"--num-frames must be at least 1, not {count}")

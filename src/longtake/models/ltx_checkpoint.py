@@ -180,7 +180,7 @@ def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[
         latents = 1 + (CLIP - 1) // found.codec_config.stride
         sampling["shift"] = token_shift(latents * _tokens(preset.size, found.codec_config))
     if second is not None:
-        sampling = dict(levels=",".join(f"{level:.6g}" for level in second.first))
+        sampling["levels"] = ",".join(f"{level:.6g}" for level in second.first)
     return dict(
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
         guidance=preset.guidance, guide=preset.guide if _sized(found, preset) else None, plan=preset.plan, solver=preset.solver, negative=preset.negative,

@@ -80,6 +80,18 @@ def suited(name: str, own: str, options: Mapping[str, Any], sampling: Mapping[st
     return dict(options if name == own or {name, own} == STAIRCASES else sampling)
 
 
+RAMP = ("steps", "shift", "grid")  # of noise levels that are not listed
+
+
+def chosen(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model, and those asked for before them. Levels that the model lists give way to a ramp that is
+    asked for. PlanError if levels are listed and a ramp is asked for as well."""
+    ramp = [name for name in RAMP if name in asked]
+    if ramp and asked.get("levels"):
+        raise PlanError(f"--levels lists all noise levels, so --{ramp[0]} says nothing: give one of them")
+    return {name: value for name, value in own.items() if not (ramp and name == "levels")} | dict(asked)
+
+
 def _suggest(word: str, known) -> str:
     close = get_close_matches(word, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
