@@ -298,20 +298,20 @@ def test_a_preset_says_what_files_do_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("codec", "steps", "shape", "first"),
+    ("codec", "levels", "shape", "first"),
     [
-        (LTX_090, None, {}, "ltx-2b-0.9.0"),
-        (LTX_091, None, {}, "ltx-2b-0.9.1"),
-        (LTX_095, None, {}, "ltx-2b-0.9.5"),
-        (LTX_095, 8, {}, "ltx-2b-0.9.6-distilled"),
-        (LTX_095, None, LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-dev"),
-        (LTX_095, 8, LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-distilled"),
-        (LTX_095, None, dict(num_layers=2), "ltx-2b-0.9.5"),
+        (LTX_090, (), {}, "ltx-2b-0.9.0"),
+        (LTX_091, (), {}, "ltx-2b-0.9.1"),
+        (LTX_095, (), {}, "ltx-2b-0.9.5"),
+        (LTX_095, (1.0, 0.725), {}, "ltx-2b-0.9.6-distilled"),
+        (LTX_095, (), LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-dev"),
+        (LTX_095, (1.0, 0.725), LTX["ltx-13b-0.9.8-dev"].network, "ltx-13b-0.9.7-distilled"),
+        (LTX_095, (), dict(num_layers=2), "ltx-2b-0.9.5"),
     ],
 )
-def test_releases_are_told_by_codec_size_and_the_steps_that_they_allow(codec, steps, shape, first):
+def test_releases_are_told_by_codec_size_and_the_levels_that_they_allow(codec, levels, shape, first):
     nowhere = Path("nowhere")
-    found = ltx_checkpoint.Layout(nowhere, nowhere, nowhere, nowhere, LTXConfig(**shape), codec, steps=steps)
+    found = ltx_checkpoint.Layout(nowhere, nowhere, nowhere, nowhere, LTXConfig(**shape), codec, levels=levels)
     assert ltx_checkpoint.fitting(found)[0].name == first
     guide = ltx_checkpoint._published(found, LTX[first], None)["guide"]
     assert guide is (None if found.network_config.num_layers == 2 else LTX[first].guide)

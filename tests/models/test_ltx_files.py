@@ -157,10 +157,11 @@ def test_an_official_file_is_the_same_model(tmp_path):
     assert apart(video(one, frames=30, overlap=9), video(two, frames=30, overlap=9)) < 1e-5  # other alignment
 
 
-def test_a_distilled_file_says_how_many_steps_it_takes(tmp_path):
-    file = single(released(tmp_path / "m"), allowed_inference_steps=[1.0, 0.9937, 0.725])
-    model = open_folder(file)
-    assert model.sampling["steps"] == 3 and model.guidance == 1.0 and model.sampling["grid"] == "quadratic"
+def test_a_distilled_file_says_which_levels_it_takes(tmp_path):
+    model = open_folder(single(released(tmp_path / "m"), allowed_inference_steps=[1.0, 0.9937, 0.725]))
+    for options in (model.sampling, model.options):
+        assert options["levels"] == "1,0.9937,0.725" and options["grid"] == "quadratic"
+    assert model.guidance == 1.0
 
 
 @pytest.mark.parametrize("version", CONFIGS)

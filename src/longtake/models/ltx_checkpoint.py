@@ -32,7 +32,7 @@ TIMESTEP, NOISE = 0.05, 0.025  # of a decoder that is the last step of denoising
 
 @dataclass(frozen=True)
 class Layout:
-    """A checkpoint found on disk: the files and shapes of its parts. about: longtake.json; steps: those it allows."""
+    """A checkpoint found on disk: the files and shapes of its parts. about: longtake.json; levels: those it allows."""
 
     path: Path
     network: Path
@@ -43,7 +43,7 @@ class Layout:
     network_names: weights.Names = ()
     codec_names: weights.Names = ()
     about: Mapping[str, Any] | None = None
-    steps: int | None = None
+    levels: tuple[float, ...] = ()
     upsampler: Path | None = None
 
 
@@ -117,11 +117,11 @@ def _single(file: Path, path: Path) -> Layout:
             f"{file.parent} lacks {', '.join(missing)}: copy those folders of Lightricks/LTX-Video beside {file.name}"
         )
     config, codec_config = ltx_original.network(file), ltx_original.codec(file)
-    allowed = ltx_original.metadata(file).get("allowed_inference_steps")
+    allowed = ltx_original.metadata(file).get("allowed_inference_steps") or ()
     upscalers = sorted(file.parent.glob("ltxv-spatial-upscaler-*.safetensors"))
     return Layout(
         path, file, file, file.parent, _fitted(config, codec_config), codec_config,
-        ltx_original.NETWORK, ltx_original.codec_names(codec_config), steps=len(allowed) if allowed else None,
+        ltx_original.NETWORK, ltx_original.codec_names(codec_config), levels=tuple(sorted(allowed, reverse=True)),
         upsampler=upscalers[-1] if upscalers else None,
     )  # fmt: skip
 
@@ -138,9 +138,10 @@ def _fitted(config: LTXConfig, codec: LTXCodecConfig) -> LTXConfig:
 def fitting(found: Layout) -> list[LTXPreset]:
     """Released checkpoints that it may be, the likeliest first; of its codec alone if its network is no released one.
 
-    A file whose metadata lists the steps that it allows is distilled; the rest does not say, and is taken as it is not.
+    A file whose metadata lists the noise levels that it allows is distilled; the rest does not say, and is taken as it is
+    not.
     """
-    kind = "distilled" if found.steps else "dev"
+    kind = "distilled" if found.levels else "dev"
     era = "0.9.5" if found.codec_config.grown else "0.9.1" if found.codec_config.timestep_conditioning else "0.9.0"
     known = [preset for preset in LTX.values() if preset.codec == era]
     known = [preset for preset in known if preset.kind == kind] or known
@@ -172,15 +173,16 @@ def _defaults(found: Layout, preset: LTXPreset | None, second: Second | None) ->
 def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[str, Any]:
     """The settings of a released checkpoint; by default any length as a relay of clips of 8 seconds.
 
-    The levels of the first two releases are shifted by the tokens of a clip. In two passes, the levels of the first. A
-    network of another size has other blocks, so none of them is perturbed.
+    The levels of the first two releases are shifted by the tokens of a clip; those of a file that lists them are its own.
+    In two passes, the levels of the first. A network of another size has other blocks, so none of them is perturbed.
     """
-    sampling: dict[str, Any] = preset.sampling | ({"steps": found.steps} if found.steps else {})
+    sampling: dict[str, Any] = dict(preset.sampling)
     if sampling["grid"] == "terminal":
         latents = 1 + (CLIP - 1) // found.codec_config.stride
         sampling["shift"] = token_shift(latents * _tokens(preset.size, found.codec_config))
-    if second is not None:
-        sampling["levels"] = ",".join(f"{level:.6g}" for level in second.first)
+    levels = found.levels if second is None else second.first
+    if levels:
+        sampling["levels"] = ",".join(f"{level:.6g}" for level in levels)
     return dict(
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
         guidance=preset.guidance, guide=preset.guide if _sized(found, preset) else None, plan=preset.plan, solver=preset.solver, negative=preset.negative,
