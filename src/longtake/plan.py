@@ -29,6 +29,7 @@ class Limits:
     context: known frames go "in place" (a column held still), "beside" x (told through `Session.begin`), or nowhere
     ("none": a text-to-video checkpoint makes single clips).
     causal: attention is block-causal and clean frames are remembered as keys and values.
+    end: a given end is a latent frame "behind" the last one (SkyReels-V2), or stands "at" the last output frame (LTX).
     """
 
     view: int
@@ -36,6 +37,7 @@ class Limits:
     mixed: bool = True
     context: Literal["in place", "beside", "none"] = "in place"
     causal: bool = False
+    end: Literal["behind", "at"] = "behind"
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,12 @@ class Window:
         return (self.levels != self.levels[0]).any(0)
 
 
-def with_guides(window: Window, guides: int) -> Window:
-    """The window with `guides` clean frames after those that it shows, which are the given end."""
-    last = max(p for p, role in zip(window.positions, window.role) if role != "guide")
-    return guided(window, [Guide(Source("end", i), last + 1 + i) for i in range(guides)])
+def with_guides(window: Window, guides: int, at: float | None = None) -> Window:
+    """The window with `guides` clean frames, which are the given end: the first stands behind the frames that the window
+    shows, or at a place in the take."""
+    shown = [p for p, role in zip(window.positions, window.role) if role != "guide"]
+    first = shown[-1] + 1 if at is None else shown[0] + at - window.frames[0]
+    return guided(window, [Guide(Source("end", i), first + i) for i in range(guides)])
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,23 @@ def test_a_plan_never_goes_past_twenty_seconds(tmp_path):
         video(slow, "clip", 200, window=201)
 
 
+@pytest.mark.parametrize("grown", [False, True])
+def test_an_end_picture_fits_into_the_longest_window_that_is_named(tmp_path, grown):
+    """Of the first releases a picture stands 7 frames behind its own, so their longest window is a latent shorter."""
+    model = open_folder(random_ltx(tmp_path / "m", view=1000, size=8, grown=grown))
+    assert model.limits.view == 61
+
+    def last(frames: int) -> None:
+        run = Rollout(model, Script.of("a", 24, frames / 24), plan("clip", steps=1), end=torch.zeros(1, 3, 1, 8, 8))
+        list(run.run())
+
+    if grown:
+        return last(481)
+    with pytest.raises(PlanError, match="use a window of at most 473 frames"):
+        last(481)
+    last(473)
+
+
 @pytest.mark.parametrize("how", ["generate", "settings"])
 def test_the_network_is_told_the_rate_that_was_asked_for(models, monkeypatch, how):
     told = []

@@ -55,6 +55,18 @@ def test_a_start_is_held_and_lasts():
     assert first.cond_noise == 0.15 and not first.levels[:, :2].any()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("clip", {}), ("relay", dict(window=65)), ("sliding", dict(window=65, overlap=9)), ("looping", dict(tile=40))],
+)
+@pytest.mark.parametrize("frames", [113, 120, 121])
+def test_an_end_stands_where_a_picture_at_the_last_frame_does(name, options, frames):
+    strategy, limits = plan(name, steps=2, **options), Limits(61, end="at")
+    *_, window = strategy.windows(frames, 8, limits, guides=1)
+    *_, other = Conditioned(strategy, (Place(frames - 1, 1),)).windows(frames, 8, limits)
+    assert window.positions == other.positions and window.role == other.role
+
+
 @pytest.mark.parametrize("reference", [0.0, 1.0])
 def test_an_end_stands_behind_the_last_tile_whatever_guides_lead_it(reference):
     *_, window = plan("looping", steps=2, tile=40, overlap=16, reference=reference).windows(90, 8, LIMITS, guides=1)

@@ -90,9 +90,10 @@ class LTXConfig:
         """
         found = [self.stride * p - min(self.back, self.stride * max(p, 0.0)) for p in positions]
         if max(found) > SECONDS * fps * (1 + 1e-9):
+            most = self.view(fps) - (max(positions) % 1 > 0)  # a picture inside the last latent stands behind it
             raise PlanError(
                 f"a window that reaches {max(found) / fps:.1f} s, but the positions of this network end at "
-                f"{SECONDS:g} s: use a window of at most {1 + self.stride * (self.view(fps) - 1)} frames at {fps:g} fps"
+                f"{SECONDS:g} s: use a window of at most {1 + self.stride * (most - 1)} frames at {fps:g} fps"
             )
         return found
 

@@ -71,7 +71,7 @@ def open_folder(
         codec.timestep = told.get("timestep", TIMESTEP)
     model = Model(
         family="ltx",
-        limits=Limits(view=min((found.about or {}).get("view", 10**6), config.view(defaults["fps"]))),
+        limits=Limits(view=min((found.about or {}).get("view", 10**6), config.view(defaults["fps"])), end="at"),
         session=lambda: LTXSession(net),
         codec=codec,
         text=text_encoder(found.texts, dtype, device),

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole
+from longtake.geometry import frames_of_latents, is_whole, latents_of_frames, nearest_whole, place_of_frame
 from longtake.noise import GRIDS, Grid, staircase
 from longtake.plan import Cut, Limits, PlanError, Repeated, Role, Window, with_guides
 from longtake.plans.levels import ladder
@@ -116,10 +116,9 @@ class Chunks:
         _require(
             frames is None or frames > frames_of_latents(known, stride), f"all {frames} frames are given: ask for more"
         )
-        windows = plan._windows(frames, stride, _Shape.of(plan, stride, limits), known)
-        return _guided(windows, guides) if guides else windows
+        return plan._windows(frames, stride, _Shape.of(plan, stride, limits), known, guides)
 
-    def _windows(self, frames: int | None, stride: int, shape: _Shape, known: int) -> Iterator[Window]:
+    def _windows(self, frames: int | None, stride: int, shape: _Shape, known: int, guides: int) -> Iterator[Window]:
         levels = ladder(self)
         finished = have = known  # latents of this take, and those that the next window knows
         start = shown = 0  # the first latent in view, and the frame of the video at which the take begins
@@ -135,10 +134,13 @@ class Chunks:
                 )
                 size = min(size, have + _blocks_for(left, self.block, first=have == 0))
             make = partial(self._window, levels, index, start, have, size, stride)
-            yield repeated((index > 0, have, size), range(start, start + size), make)
+            window = repeated((index > 0, have, size), range(start, start + size), make)
             finished += size - have
             if frames is not None and shown + frames_of_latents(finished, stride) >= frames:
+                at = place_of_frame(frames - 1 - shown, stride) if shape.end == "at" else None
+                yield with_guides(window, guides, at)
                 return
+            yield window
             have = shape.overlap
             if self.hand == "tape":
                 start = finished - have
@@ -181,13 +183,14 @@ class Chunks:
 class _Shape:
     """A Chunks setting in latent frames: the first window, what is known later, and what is new later.
 
-    alone: no window can know of another.
+    alone: no window can know of another. end: see `Limits`.
     """
 
     first: int
     overlap: int
     fresh: int
     alone: bool
+    end: Literal["behind", "at"]
 
     @staticmethod
     def of(plan: Chunks, stride: int, limits: Limits) -> _Shape:
@@ -209,7 +212,7 @@ class _Shape:
                 if need > 0
                 else f"a window of {window} frames holds no block of {plan.block} latent frames: use a smaller --block"
             )
-        return _Shape(first, overlap, max(fresh, 1), limits.context == "none")
+        return _Shape(first, overlap, max(fresh, 1), limits.context == "none", limits.end)
 
 
 def blocks(count: int, block: int) -> Tensor:
@@ -221,17 +224,6 @@ def blocks(count: int, block: int) -> Tensor:
     if rest > 1:
         return torch.cat([torch.zeros(rest, dtype=torch.long), torch.arange(count - rest) // block + 1])
     return ((torch.arange(count) - rest) // block).clamp_min(0)
-
-
-def _guided(windows: Iterator[Window], guides: int) -> Iterator[Window]:
-    """The same windows, the last of which also sees `guides` clean frames that come after it."""
-    before = None
-    for window in windows:
-        if before is not None:
-            yield before
-        before = window
-    if before is not None:
-        yield with_guides(before, guides)
 
 
 def _whole_blocks(count: int, block: int) -> int:

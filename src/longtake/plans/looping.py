@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from longtake.geometry import frames_of_latents, latents_of_frames
+from longtake.geometry import frames_of_latents, latents_of_frames, place_of_frame
 from longtake.noise import GRIDS, Grid
 from longtake.plan import Grade, Guide, Limits, PlanError, Role, Source, Window, guided, with_guides
 from longtake.plans.levels import ladder
@@ -82,11 +82,13 @@ class Looping:
         _require(
             not limits.causal and limits.context != "beside", "looping needs a model that sees all frames of a tile"
         )
-        return self._windows(
-            None if frames is None else latents_of_frames(frames, stride), tile, overlap, known, guides
-        )
+        total = None if frames is None else latents_of_frames(frames, stride)
+        at = place_of_frame(frames - 1, stride) if frames is not None and limits.end == "at" else None
+        return self._windows(total, tile, overlap, known, guides, at)
 
-    def _windows(self, total: int | None, tile: int, overlap: int, known: int, guides: int) -> Iterator[Window]:
+    def _windows(
+        self, total: int | None, tile: int, overlap: int, known: int, guides: int, at: float | None
+    ) -> Iterator[Window]:
         levels, finished = ladder(self), 0
         for index in count():
             start = max(0, finished - overlap)
@@ -95,7 +97,7 @@ class Looping:
             window = replace(window, hold=overlap)
             finished = start + size
             last = total is not None and finished >= total
-            yield with_guides(window, guides) if last and guides else window
+            yield with_guides(window, guides, at) if last else window
             if last:
                 return
 
