@@ -1,11 +1,15 @@
 """LTX-Video by its conditions: exact lengths, what is given is seen, and what cannot be is said."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from longtake import pipeline_ltx
 from longtake.models.ltx_checkpoint import open_folder
 from longtake.pipeline_ltx import Condition, LTXVideoPipeline
 from longtake.plan import PlanError
+from longtake.settings import Settings
 from tests.checkpoints import random_ltx
 
 
@@ -59,6 +63,15 @@ def test_what_is_given_changes_the_video_and_the_seed_decides_the_rest(pipe):
         dict(solver="stochastic"),
     ):
         assert not torch.equal(plain, made(**options)), options
+
+
+@pytest.mark.parametrize("frames", [30, 300])
+def test_the_plan_is_that_of_the_command_line(pipe, monkeypatch, frames):
+    made, model = [], replace(pipe.model, plan="relay", options=dict(cond_noise=0.15, window=65, overlap=1))
+    monkeypatch.setattr(pipeline_ltx, "Rollout", lambda model, script, plan, **rest: made.append(plan))
+    LTXVideoPipeline(model).stream("a", num_frames=frames)
+    settings = Settings.resolve(model, "a", seconds=frames / 24)
+    assert made == [settings.make_plan()] and made[0].cond_noise == 0.15
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,12 @@ from longtake.models.ltx_checkpoint import find, open_folder
 from longtake.models.ltx_presets import LTX
 from longtake.models.ltx_upsampler import LTXUpsampler, LTXUpsamplerConfig
 from longtake.noise import Keyed, Spot, ramp
-from longtake.pipeline_ltx import LTXVideoPipeline
 from longtake.plan import PlanError, Window
 from longtake.plans import plan
 from longtake.plans.levels import ladder
 from longtake.refine import second, shrunk
 from longtake.script import Script
-from longtake.settings import Settings
+from longtake.settings import Settings, plan_of
 from longtake.tape import Tape
 from tests.checkpoints import random_ltx
 from tests.models.oracles import apart, rand, shuffled
@@ -129,7 +128,7 @@ def test_a_ramp_that_is_asked_for_takes_the_place_of_the_levels_of_the_model(mod
     wanted = ramp(**{**dict(steps=8, shift=1.0, grid="quadratic"), **asked})
     assert ladder(usual.make_plan())[:-1].tolist() == pytest.approx(list(LTX["ltx-13b-0.9.8-distilled"].second.first))
     assert torch.equal(ladder(settings.make_plan()), wanted)
-    assert torch.equal(ladder(LTXVideoPipeline(model)._plan(None, asked, 25)), wanted)
+    assert torch.equal(ladder(plan_of(model, "relay", asked)), wanted)
     with pytest.raises(PlanError, match="--steps says nothing: give one of them"):
         Settings.resolve(model, "a red ball", seconds=1, options=dict(levels="1,0.5", **asked))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from longtake.engine import Rollout
 from longtake.events import Frames
-from longtake.geometry import frames_of_latents, latents_of_frames
+from longtake.given import Told
 from longtake.guidance import Guidance
 from longtake.models import load
-from longtake.models.base import Model
+from longtake.models.base import Model, paced, sized
 from longtake.pipelines import Picture, pictures
 from longtake.plan import PlanError
-from longtake.plans import PLANS, chosen, plan
 from longtake.plans.conditioned import Item
 from longtake.script import Scene, Script
+from longtake.settings import by_tokens, plan_of, rate_of
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class LTXVideoPipeline:
 
         image, last_image: the first and the last frame. conditions: what stands at other frames. video: uint8 frames
         (T, H, W, 3) that the new ones follow, or with extend="backward" precede; `told` of them are told, 1 + 8 k, and
-        only new frames come out. strategy, options: of the plan; by default one clip if it fits, else what suits the
-        model. Errors: PlanError names the nearest settings that work.
+        only new frames come out. strategy, options: of the plan; by default what suits the model, in one window if it
+        fits. Errors: PlanError names the nearest settings that work.
         """
-        size = self._size(height or self.model.size[0], width or self.model.size[1])
-        model, rate = replace(self.model, size=size), fps or self.model.fps
+        size, rate = (height or self.model.size[0], width or self.model.size[1]), rate_of(self.model, fps)
+        model = paced(sized(self.model, size), rate)
         shown = list(conditions) + ([] if image is None else [Condition(image)])
         shown += [] if last_image is None else [Condition(last_image, frame=num_frames - 1)]
         start, total = None, num_frames
@@ -106,10 +106,13 @@ class LTXVideoPipeline:
                 shown.append(Condition(video=video[:told], frame=num_frames))
                 total += told
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        plan = plan_of(model, strategy or model.plan, options)
+        if "shift" not in options:
+            plan = by_tokens(model, plan, total, Told(start, extend=start is not None))
         rollout = Rollout(
             model,
             Script.of([Scene(text) for text in prompts], rate, total / rate),
-            self._plan(strategy, options, total + (told if start is not None else 0)),
+            plan,
             seeds=(seed,),
             guidance=guidance,
             negative=negative_prompt,
@@ -120,23 +123,6 @@ class LTXVideoPipeline:
             items=[condition.item(size) for condition in shown],
         )
         return _first(rollout, num_frames)
-
-    def _plan(self, strategy: str | None, options: dict[str, Any], frames: int) -> Any:
-        """The strategy asked for; else one clip where it fits into the model's window, else what suits the model."""
-        stride, model = self.model.codec.stride, self.model
-        window = options.get("window") or model.options.get("window") or frames_of_latents(model.limits.view, stride)
-        one = latents_of_frames(frames, stride) <= latents_of_frames(window, stride)
-        name = strategy or ("clip" if one else model.plan)
-        own = model.options if name == model.plan else model.sampling
-        known = PLANS[name].planner.__dataclass_fields__ if name in PLANS else {}  # type: ignore[attr-defined]
-        return plan(name, **chosen({key: value for key, value in own.items() if key in known}, options))
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        unit = self.model.codec.scale * (1 if self.model.refine is None else self.model.refine.scale)
-        if min(height, width) < 1 or height % unit or width % unit:
-            near = " x ".join(str(max(unit, round(side / unit) * unit)) for side in (height, width))
-            raise PlanError(f"{height} x {width} pixels are not whole latents of {unit} x {unit}: use {near}")
-        return height, width
 
 
 def _first(rollout: Rollout, count: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,17 +82,17 @@ class Settings:
         if seed < 0:
             raise SettingsError(f"--seed must be 0 or more, not {seed}")
         from longtake.given import able
-        from longtake.models.base import sized
-        from longtake.plans import chosen, suited
-        from longtake.plans import plan as plan_named
+        from longtake.models.base import paced, sized
 
         if given:
             able(model, given)
         name, own_size = plan or model.plan, model.size
-        own = suited(name, model.plan, model.options, model.sampling)
-        model = sized(model, _size(model, size, given))
-        strategy = plan_named(name, **chosen(own, options or {}))
+        model = paced(sized(model, _size(model, size, given)), rate)
+        strategy = plan_of(model, name, options or {})
         script = adapters.placed(Script.of(source, rate, seconds, endless), loras)
+        told = _told(given, model, strategy, rate) if given else None
+        if "shift" not in (options or {}):
+            strategy = by_tokens(model, strategy, next(iter(script.shots())).frames, told)
         return Settings(
             model=model.source or (str(model.path.resolve()) if model.path and not model.builtin else model.name),
             script=script.facts(),
@@ -104,7 +104,7 @@ class Settings:
             negative=model.negative if negative is None else negative,
             solver=solver_of(model, solver),
             size=None if model.size == own_size else list(model.size),
-            given=_facts(given, _told(given, model, strategy, rate)) if given else {},
+            given=_facts(given, told) if given and told else {},
             loras=adapters.hashes(script),
             place=dict(place or {}),
             track_scale=track_scale,
@@ -117,10 +117,10 @@ class Settings:
         return plan(self.plan, **self.options)
 
     def model_of(self, model: Model) -> Model:
-        """The model, making video of the size that was asked for."""
-        from longtake.models.base import sized
+        """The model, making video of the size and at the rate that were asked for."""
+        from longtake.models.base import paced, sized
 
-        return model if self.size is None else sized(model, (self.size[0], self.size[1]))
+        return paced(model if self.size is None else sized(model, (self.size[0], self.size[1])), self.fps)
 
     def told(self, model: Model, given: Given | None) -> Told:
         """What the engine is told of what was given. SettingsError if that became other frames than at first."""
@@ -192,6 +192,34 @@ class Settings:
                 f"its settings are not those of this longtake ({error}): use the version that made it"
             ) from error
         return settings
+
+
+def plan_of(model: Model, name: str, asked: Mapping[str, Any]) -> Plan:
+    """The plan of that name with what is asked for, and else with what suits the model; its usual window is as long as
+    the model sees at most. PlanError says what cannot be."""
+    from longtake.geometry import frames_of_latents
+    from longtake.plans import chosen, plan, suited
+
+    own = suited(name, model.plan, model.options, model.sampling)
+    if own.get("window"):
+        own["window"] = min(own["window"], frames_of_latents(model.limits.view, model.codec.stride))
+    return plan(name, **chosen(own, asked))
+
+
+def by_tokens(model: Model, plan: Plan, frames: int | None, told: Told | None = None) -> Plan:
+    """The plan with the shift of the tokens of its first window, where the model was published so."""
+    if not model.shift_by_tokens:
+        return plan
+    from longtake.geometry import latents_of_frames
+    from longtake.noise import token_shift
+
+    start = told.start.shape[2] if told is not None and told.start is not None else 0
+    if frames is not None and told is not None and told.extend:
+        frames += start
+    known = latents_of_frames(start, model.codec.stride)
+    first = next(plan.windows(frames, model.codec.stride, model.limits, known))
+    shown = len(first.frames) - first.role.count("guide")
+    return replace(plan, shift=token_shift(shown * model.tokens))  # type: ignore[type-var]
 
 
 def rate_of(model: Model, fps: float | None) -> float:

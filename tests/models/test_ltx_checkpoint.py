@@ -225,6 +225,36 @@ def test_a_released_folder_has_published_settings(tmp_path):
         open_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("asked", "latents"),
+    [
+        (dict(seconds=5), 16),
+        (dict(seconds=5, size=(256, 384)), 4),
+        (dict(seconds=60), 25),
+        (dict(seconds=5, options=dict(window=33)), 5),
+        (dict(seconds=5, plan="looping", options=dict(tile=40)), 5),
+    ],
+)
+def test_the_first_releases_shift_by_the_tokens_of_the_first_window(old, asked, latents):
+    settings = Settings.resolve(old, "a", **asked)
+    assert settings.options["shift"] == token_shift(latents * 64 * 96)
+    assert Settings.resolve(old, "a", seconds=5, options=dict(shift=2.0)).options["shift"] == 2.0
+
+
+def test_the_usual_window_is_no_longer_than_the_rate_allows(old):
+    for fps, window in ((8, 161), (24, 193), (48, 193)):
+        settings = Settings.resolve(old, "a", seconds=60, fps=fps)
+        assert settings.options["window"] == window
+        for planned in settings.make_plan().windows(900, 8, settings.model_of(old).limits):
+            LTXConfig(causal_temporal_positioning=False).frames(planned.positions, fps)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    """The first release, of 64 x 96 tokens."""
+    return open_folder(released(tmp_path_factory.mktemp("old") / "m", grown=False))
+
+
 def released(folder: Path, grown: bool = True) -> Path:
     """As published: no longtake.json, and nothing of ours in the config of the network."""
     random_ltx(folder, grown=grown)

@@ -159,7 +159,8 @@ class Model:
     turns: its parts take turns on a device, so that no two of them are at work at once.
     guide: the guidance that suits it, where it is more than `guidance`. blocks: those whose self-attention guidance can
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
-    it makes `size` from half of it, in which case guide and sampling are those of the first pass.
+    it makes `size` from half of it, in which case guide and sampling are those of the first pass. span: latent frames that
+    a call may see at a frame rate, where that decides. shift_by_tokens: the usual shift is that of the tokens of a window.
     """
 
     name: str
@@ -194,6 +195,8 @@ class Model:
     blocks: int = 0
     tone: float = 0.0
     refine: Refine | None = None
+    span: Callable[[float], int] | None = None
+    shift_by_tokens: bool = False
 
     def takes(self, loras: Loras) -> None:
         """ValueError says why these LoRA files cannot be used, before anything is made with them."""
@@ -212,3 +215,10 @@ def sized(model: Model, size: tuple[int, int]) -> Model:
         raise PlanError(f"{size[0]} x {size[1]} pixels are not whole latents of {units[0]} x {units[1]}: use {near}")
     before, now = (math.prod(side // unit for side, unit in zip(s, units)) for s in (model.size, size))
     return replace(model, size=size, tokens=model.tokens * now // before if before else now)
+
+
+def paced(model: Model, fps: float) -> Model:
+    """The model making video at another rate, at which a call may see fewer frames."""
+    if model.span is None:
+        return model
+    return replace(model, limits=replace(model.limits, view=min(model.limits.view, model.span(fps))))

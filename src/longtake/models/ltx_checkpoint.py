@@ -81,6 +81,7 @@ def open_folder(
         decode_noise=told.get("noise", NOISE if codec_config.timestep_conditioning else 0.0),
         device=device,
         blocks=config.num_layers,
+        span=config.view,
         **defaults,
     )
     if second is not None and found.upsampler is not None:
@@ -187,7 +188,7 @@ def _published(found: Layout, preset: LTXPreset, second: Second | None) -> dict[
         name=found.path.stem if found.path.is_file() else found.path.name, fps=preset.fps, size=preset.size,
         guidance=preset.guidance, guide=preset.guide if _sized(found, preset) else None, plan=preset.plan, solver=preset.solver, negative=preset.negative,
         options=sampling | dict(window=CLIP, overlap=1, cond_noise=COND_NOISE), sampling=sampling,
-        tone=0.0 if second is None else second.tone,
+        tone=0.0 if second is None else second.tone, shift_by_tokens=sampling["grid"] == "terminal",
     )  # fmt: skip
 
 
