@@ -69,6 +69,10 @@ class Source:
     latent: int = 0
     item: int = 0
 
+    def moved(self, by: int) -> Source:
+        """The same for a window `by` frames later: a copy is of a later frame."""
+        return Source("copy", self.latent + by) if self.kind == "copy" else self
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -222,7 +226,10 @@ class Repeated:
             if len(self.made) == self.MOST:
                 self.made.clear()
             self.made[alike] = make()
-        return replace(self.made[alike], frames=frames)
+        made = self.made[alike]
+        by = frames[0] - made.frames[0]
+        sources = {f + by: s.moved(by) for f, s in made.sources.items()} if by else made.sources
+        return replace(made, frames=frames, sources=sources)
 
 
 @dataclass(frozen=True)

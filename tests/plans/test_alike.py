@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from longtake.plan import Limits, Repeated
-from longtake.plans import chunks, plan, stream
+from longtake.plans import chunks, looping, plan, stream
 
 PLANS = [
-    ("sliding", {}), ("looping", {}), ("relay", {}), ("async", {}), ("blocks", dict(block=3)), ("endless", dict(lag=2)),
+    ("sliding", {}), ("looping", {}), ("looping", dict(tile=40, overlap=24, reference=0.5)), ("relay", {}), ("async", {}), ("blocks", dict(block=3)), ("endless", dict(lag=2)),
     ("rolling", dict(steps=7)), ("rolling", dict(steps=10, block=4)), ("endless", dict(lag=3, block=2, sinks=2)),
 ]  # fmt: skip
 
@@ -26,14 +26,19 @@ def facts(window):
         window.hold,
         window.noise,
         window.text,
+        window.sources,
+        window.draw,
     )
 
 
 @pytest.mark.parametrize("known", [0, 1, 5])
 @pytest.mark.parametrize(("name", "options"), PLANS)
 def test_a_repeated_window_is_the_one_that_would_be_made_anew(monkeypatch, name, options, known):
-    strategy = plan(name, **{"steps": 6, **options})
+    strategy, plain = plan(name, **{"steps": 6, **options}), Repeated.__call__
+    kept = []
+    monkeypatch.setattr(Repeated, "__call__", lambda self, *a: kept.append(len(self.made)) or plain(self, *a))
     repeated = list(islice(strategy.windows(None, 4, Limits(25), known), 24))
+    assert kept[-1] < len(kept) == 24
     monkeypatch.setattr(Repeated, "__call__", lambda self, alike, frames, make: make())
     for one, other in zip(repeated, strategy.windows(None, 4, Limits(25), known), strict=False):
         assert facts(one) == facts(other) and torch.equal(one.levels, other.levels)
@@ -47,5 +52,6 @@ def test_a_thousand_windows_make_few_tables(monkeypatch, name, options):
     made = []
     for place in (chunks, stream):
         monkeypatch.setattr(place, "staircase", lambda *a, real=place.staircase: made.append(1) or real(*a))
+    monkeypatch.setattr(looping, "guided", lambda *a, real=looping.guided: made.append(1) or real(*a))
     assert len(list(islice(plan(name, **{"steps": 6, **options}).windows(None, 4, Limits(25)), 1000))) == 1000
-    assert len(made) < 100
+    assert 0 < len(made) < 100

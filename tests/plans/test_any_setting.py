@@ -18,7 +18,13 @@ def requests(draw):
         draw(st.sampled_from([1, 4, 8])),
         draw(st.integers(2, 14)),
     )
-    options = dict(steps=draw(st.integers(1, 6)), block=draw(st.integers(0, 6)))
+    options = dict(steps=draw(st.integers(1, 6)))
+    if name == "looping":
+        tiles = st.integers(1, view + 1).map(lambda latents: stride * latents)
+        options |= dict(tile=draw(tiles), overlap=draw(tiles), strength=draw(st.sampled_from([0.3, 0.5, 1.0])))
+        options |= dict(reference=draw(st.sampled_from([0.0, 0.8])))
+        return name, stride, view, options, draw(st.integers(1, 120))
+    options["block"] = draw(st.integers(0, 6))
     whole = st.integers(0, view + 1).map(lambda latents: 1 + stride * latents)
     odd = st.integers(0, 1 + stride * view)
     if draw(st.booleans()):

@@ -7,7 +7,8 @@ video may be endless and no position is ever larger than in training.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from longtake.geometry import frames_of_latents, latents_of_frames, place_of_frame
 from longtake.noise import GRIDS, Grid
-from longtake.plan import Grade, Guide, Limits, PlanError, Role, Source, Window, guided, with_guides
+from longtake.plan import Grade, Guide, Limits, PlanError, Repeated, Role, Source, Window, guided, with_guides
 from longtake.plans.levels import ladder
 
 TILE = 120  # output frames, as in the published workflow; 32 of them overlap
@@ -89,19 +90,21 @@ class Looping:
     def _windows(
         self, total: int | None, tile: int, overlap: int, known: int, guides: int, at: float | None
     ) -> Iterator[Window]:
-        levels, finished = ladder(self), 0
+        levels, finished, repeated = ladder(self), 0, Repeated()
         for index in count():
             start = max(0, finished - overlap)
             size = tile if total is None else min(tile, total - start)
-            window = self._tile(levels, start, size, overlap if index else 0, 0 if index else known)
-            window = replace(window, hold=overlap)
+            shared, given = (overlap, 0) if index else (0, known)
+            leading = shared + int(self.reference > 0 and bool(shared or given))
+            make = partial(self._tile, levels, start, size, shared, given, overlap)
+            window = repeated((index > 0, size), range(start, start + size + leading), make)
             finished = start + size
             last = total is not None and finished >= total
             yield with_guides(window, guides, at) if last else window
             if last:
                 return
 
-    def _tile(self, levels: Tensor, start: int, size: int, overlap: int, known: int) -> Window:
+    def _tile(self, levels: Tensor, start: int, size: int, overlap: int, known: int, hold: int) -> Window:
         """A tile that remakes the first `overlap` of its frames, or holds the first `known` of them clean."""
         table = levels[:, None].expand(-1, size).clone()
         table[:, :known] = 0
@@ -110,7 +113,7 @@ class Looping:
         fade = torch.linspace(0, 1, overlap + 1, dtype=torch.float64)[1:-1]  # the first of the overlap stays as it was
         blend = torch.cat([torch.zeros(min(1, overlap)), fade, torch.ones(size - overlap)]) if overlap else None
         window = Window(
-            frames=range(start, start + size), levels=table, role=[*held, *made], blend=blend,
+            frames=range(start, start + size), levels=table, role=[*held, *made], blend=blend, hold=hold,
             grade=Grade(self.adain, self.adain_per) if self.adain else None, cond_noise=self.cond_noise,
         )  # fmt: skip
         copies = [Guide(Source("copy", start + i), float(i), self.strength) for i in range(overlap)]
