@@ -49,6 +49,12 @@ def test_loops_are_endless_and_never_look_far():
         assert max(window.positions) == 14 and window.levels.shape == (3, 15 if not window.sources else 19)
 
 
+@pytest.mark.parametrize(("overlap", "draws"), [(16, [0, 0, 0]), (24, [0, 1, 2])])
+def test_a_frame_in_more_than_two_tiles_is_made_from_other_noise_in_each(overlap, draws):
+    tiles = plan("looping", steps=2, tile=40, overlap=overlap).windows(None, 8, LIMITS)
+    assert [window.draw for window in islice(tiles, 3)] == draws
+
+
 def test_a_start_is_held_and_lasts():
     first, *_ = plan("looping", steps=2, reference=0.8, cond_noise=0.15).windows(300, 8, LIMITS, known=2)
     assert first.role[:3] == ("context", "context", "make") and first.role[-1] == "guide"

@@ -7,7 +7,7 @@ video may be endless and no position is ever larger than in training.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Literal
@@ -98,6 +98,8 @@ class Looping:
             leading = shared + int(self.reference > 0 and bool(shared or given))
             make = partial(self._tile, levels, start, size, shared, given, overlap)
             window = repeated((index > 0, size), range(start, start + size + leading), make)
+            if 2 * overlap > tile:  # a frame is made again more than once, and not from the same noise
+                window = replace(window, draw=index)
             finished = start + size
             last = total is not None and finished >= total
             yield with_guides(window, guides, at) if last else window
