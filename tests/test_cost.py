@@ -46,6 +46,13 @@ def test_it_is_printed_and_warns_beyond_the_positions(capsys):
     assert "relay" in capsys.readouterr().out
 
 
+def test_both_passes_are_counted_where_both_may_run(capsys):
+    assert show(LTX["ltx-13b-0.9.8-dev"], None, {}, None, 121, None) == 0
+    assert "with the upsampler beside the weights: 27 + 13 calls" in " ".join(capsys.readouterr().out.split())
+    assert show(LTX["ltx-2b-0.9.5"], None, {}, None, 121, None) == 0
+    assert "two passes" not in capsys.readouterr().out
+
+
 def test_what_cannot_be_is_said():
     with pytest.raises(SettingsError, match="use 512x768"):
         show(SMALL, None, {}, (500, 768), None, 5.0)

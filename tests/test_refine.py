@@ -1,10 +1,13 @@
 """Two passes per window: small, then large from what the upsampler makes of it; any plan, exact in length, resumed."""
 
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 
+from longtake.cli.preview import Calibration, preview
 from longtake.engine import Rollout
 from longtake.events import Ended, Frames
 from longtake.guide import Guided
@@ -43,7 +46,16 @@ def test_the_upsampler_makes_two_passes_of_a_checkpoint_published_so(model, tmp_
     assert model.tone == 0.6 and model.unit == (16, 16) and model.sampling["levels"].startswith("1,0.9937,")
     assert open_folder(model.path, preset=LTX["ltx-2b-0.9.6-dev"]).refine is None  # published with one pass
     plain = open_folder(random_ltx(tmp_path / "m"))
-    assert plain.refine is None and plain.tone == 0
+    assert plain.refine is None and plain.tone == 0 and not plain.note and not model.note
+    alone = open_folder(released(tmp_path / "alone"), preset=LTX["ltx-13b-0.9.8-dev"])
+    assert "runs in one: put latent_upsampler/" in alone.note
+
+
+def test_the_preview_counts_both_passes_and_says_where_one_is_missing(model, tmp_path):
+    told = Console(file=StringIO(), width=200)
+    settings = Settings.resolve(replace(model, note="put it there"), "a red ball", seconds=1)
+    preview(settings, replace(model, note="put it there"), Calibration(0.0, 0), told, tmp_path)
+    assert "put it there" in told.file.getvalue() and "9 model calls" in told.file.getvalue()
 
 
 def test_equals_both_passes_written_out(model, monkeypatch):

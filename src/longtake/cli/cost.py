@@ -12,10 +12,11 @@ from longtake.cli import flags
 from longtake.geometry import frames_of_seconds
 from longtake.guidance import Guidance
 from longtake.models.ltx import SECONDS
-from longtake.models.ltx_presets import LTXPreset
-from longtake.plan import Limits, Window, cost
+from longtake.models.ltx_presets import LTXPreset, Second
+from longtake.plan import Limits, PlanError, Window, cost
 from longtake.plans import PLANS, chosen
 from longtake.plans import plan as plan_named
+from longtake.refine import second
 from longtake.settings import SettingsError
 
 WORDS, SCALE, STRIDE = 256, 32, 8  # text tokens; pixels and frames per latent
@@ -43,9 +44,8 @@ def show(
     name = name or preset.plan
     flags.known(name, given)
     own = preset.options if name == preset.plan else preset.sampling
-    options = {
-        key: value for key, value in chosen(own, given).items() if key in flags.options(PLANS[name].planner.__name__)
-    }
+    known = flags.options(PLANS[name].planner.__name__)
+    options = {key: value for key, value in chosen(own, given).items() if key in known}
     count = frames if frames is not None else frames_of_seconds(seconds or 10.0, preset.fps)
     most = preset.config().view(preset.fps)
     strategy = plan_named(name, **options)
@@ -53,7 +53,11 @@ def show(
     limits = Limits(max(most, 0 if window is None else 1 + (window - 1) // STRIDE))
     windows = list(strategy.windows(count, STRIDE, limits))
     console = Console(highlight=False)
-    for line in lines(work(windows, preset), windows, preset, name, count):
+    told = lines(work(windows, preset), windows, preset, name, count)
+    if preset.second is not None:
+        first = chosen({**options, "levels": ",".join(map(str, preset.second.first))}, given)
+        told.append(both(list(plan_named(name, **first).windows(count, STRIDE, limits)), preset, preset.second))
+    for line in told:
         console.print(line, style="yellow" if line.startswith("warning") else "", soft_wrap=True)
     return 0
 
@@ -104,6 +108,21 @@ def lines(found: Work, windows: list[Window], preset: LTXPreset, name: str, fram
 def said(count: float) -> str:
     """Operations in words."""
     return f"{count / 1e15:,.1f} PFLOP" if count >= 1e15 else f"{count / 1e12:,.0f} TFLOP"
+
+
+def both(windows: list[Window], preset: LTXPreset, then: Second) -> str:
+    """The work in two passes, which the checkpoint takes where its upsampler is beside it, in words."""
+    try:
+        after = [second(window, then.second) for window in windows]
+    except PlanError as error:
+        return f"two passes  {error}"
+    height, width = preset.size
+    small = work(windows, replace(preset, size=(height // 2, width // 2))).operations
+    large = work(after, replace(preset, guide=then.guidance)).operations
+    return (
+        f"two passes, with the upsampler beside the weights: {cost(windows).calls} + {cost(after).calls} calls, "
+        f"{said(small + large)} with all steps and guidance"
+    )
 
 
 def _whole(size: tuple[int, int]) -> tuple[int, int]:

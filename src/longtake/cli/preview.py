@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from longtake.engine import Rollout
 from longtake.events import Called, Ended, Frames
 from longtake.models.base import Model
 from longtake.plan import Cost, Window, cost
+from longtake.refine import second
 from longtake.script import Script
 from longtake.settings import Settings, SettingsError
 
@@ -80,11 +81,13 @@ def preview(settings: Settings, model: Model, speed: Calibration, console: Conso
         _fits(disk, frames / settings.fps, folder)
     script = Script.from_facts(settings.script)
     _scenes(settings, model, script, console)
+    if model.note:
+        console.print(Text(model.note, "yellow"))
     if frames > 100 * MINUTE * settings.fps:
         console.print(f"plan {settings.plan}, about {size(disk)} of disk")
         return
     new = frames - settings.before
-    total = cost(windows(settings, model, new))
+    total = _total(settings, model, new)
     console.print(_plan_line(settings, model, total, endless))
     console.print(_cost_line(total, speed, disk, new / settings.fps, endless))
     for window in islice(windows(settings, model, new), 1):
@@ -93,6 +96,15 @@ def preview(settings: Settings, model: Model, speed: Calibration, console: Conso
     for prompt in dict.fromkeys(scene.prompt for scene in script.scenes):
         if strange := model.text.unknown(prompt):
             console.print(Text(f"{model.name} does not know: {', '.join(strange)}. {model.vocabulary}", "yellow"))
+
+
+def _total(settings: Settings, model: Model, frames: int) -> Cost:
+    """What the windows take, in both passes where there are two; columns of the first are smaller."""
+    first, refine = cost(windows(settings, model, frames)), model.refine
+    if refine is None:
+        return first
+    then = cost(second(window, refine.levels) for window in windows(settings, model, frames))
+    return replace(then, calls=first.calls + then.calls, columns=then.columns + first.columns // refine.scale**2)
 
 
 def _scenes(settings: Settings, model: Model, script: Script, console: Console) -> None:

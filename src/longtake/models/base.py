@@ -161,6 +161,7 @@ class Model:
     replace by its values (0: none). tone: how far its latents are pressed together before they are decoded. refine: how
     it makes `size` from half of it, in which case guide and sampling are those of the first pass. span: latent frames that
     a call may see at a frame rate, where that decides. shift_by_tokens: the usual shift is that of the tokens of a window.
+    note: what is to be known of how it was opened.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Model:
     refine: Refine | None = None
     span: Callable[[float], int] | None = None
     shift_by_tokens: bool = False
+    note: str = ""
 
     def takes(self, loras: Loras) -> None:
         """ValueError says why these LoRA files cannot be used, before anything is made with them."""

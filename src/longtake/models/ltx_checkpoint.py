@@ -88,6 +88,12 @@ def open_folder(
         grow = ltx_upsampler.load(found.upsampler, torch.float32, device)
         model.refine = Refine(second.second, second.guidance, lambda x: ltx_upsampler.upsampled(grow, codec, x))
         model.unit = (2 * codec_config.scale, 2 * codec_config.scale)
+    elif preset is not None and preset.second is not None:
+        model.note = (
+            f"{preset.name} was published with two passes, and runs in one: put latent_upsampler/ of "
+            "Lightricks/ltxv-spatial-upscaler-0.9.7 into its folder, or ltxv-spatial-upscaler-0.9.8.safetensors of "
+            "Lightricks/LTX-Video beside its file"
+        )
     return adaptable(model, net, SPELLING)
 
 
