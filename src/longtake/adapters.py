@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from longtake.script import Scene, Script, ScriptError
+from longtake.script import Scene, Script, ScriptError, in_folder, network_of
 
 
 def placed(script: Script, everywhere: Sequence[tuple[str, float]] = ()) -> Script:
@@ -18,8 +18,7 @@ def placed(script: Script, everywhere: Sequence[tuple[str, float]] = ()) -> Scri
     """
 
     def scene(one: Scene) -> Scene:
-        own = {str(Path(path).resolve()): strength for path, strength in one.lora}
-        also = {str(Path(path).resolve()): strength for path, strength in everywhere}
+        own, also = ({in_folder(name, _whole): s for name, s in some} for some in (one.lora, everywhere))
         return replace(one, lora=tuple((also | own).items()))
 
     return replace(script, scenes=tuple(map(scene, script.scenes))) if everywhere or _any(script) else script
@@ -27,7 +26,8 @@ def placed(script: Script, everywhere: Sequence[tuple[str, float]] = ()) -> Scri
 
 def hashes(script: Script) -> dict[str, str]:
     """{path: SHA-256} of every LoRA of a script. ScriptError names a file that is not there."""
-    return {path: sha256(Path(path)) for scene in script.scenes for path, _ in scene.lora}
+    files = dict.fromkeys(network_of(name)[1] for scene in script.scenes for name, _ in scene.lora)
+    return {file: sha256(Path(file)) for file in files}
 
 
 def sha256(path: Path) -> str:
@@ -68,6 +68,10 @@ def written(text: str) -> tuple[str, float]:
     if not path or not math.isfinite(value):
         raise ScriptError(f"--lora is a file, or a file and a strength as in style.safetensors=0.8, not {text!r}")
     return path, value
+
+
+def _whole(path: str) -> Path:
+    return Path(path).resolve()
 
 
 def _any(script: Script) -> bool:

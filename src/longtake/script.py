@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -19,6 +19,7 @@ from typing import Any
 from longtake.geometry import frames_of_seconds
 
 MOST_BYTES = 1 << 20  # a script is text; anything larger is a mistake
+NETWORKS = ("high", "low")  # of a model of two, for one of which a LoRA is named
 CUTS = ("anchor", "resample")  # how a scene may begin, besides going on (false) and knowing nothing (true)
 
 
@@ -119,6 +120,18 @@ class Script:
         """Undo `facts`."""
         scenes = tuple(Scene(**s) for s in facts["scenes"])
         return Script(scenes, tuple(facts["starts"]), facts["frames"], abrupt=facts.get("abrupt"))
+
+
+def network_of(lora: str) -> tuple[str, str]:
+    """The network that a LoRA is named for, and its file: high:FILE, low:FILE, or FILE alone ("")."""
+    name, colon, file = lora.partition(":")
+    return (name, file) if colon and name in NETWORKS else ("", lora)
+
+
+def in_folder(lora: str, place: Callable[[str], Path]) -> str:
+    """A LoRA with another path, named for the same network."""
+    name, file = network_of(lora)
+    return f"{name}:{place(file)}" if name else str(place(file))
 
 
 def _loras(given: Any, where: str) -> tuple[tuple[str, float], ...]:
@@ -225,7 +238,7 @@ def _toml(text: str, path: Path) -> tuple[list[Scene], dict[str, Any]]:
             scenes, clock = _begins(scenes, clock, at, path, where)
         try:
             scene = Scene(**row)
-            scenes.append(replace(scene, lora=tuple((str(path.parent / name), s) for name, s in scene.lora)))
+            scenes.append(replace(scene, lora=tuple((in_folder(name, path.parent.joinpath), s) for name, s in scene.lora)))
         except ScriptError as error:
             raise ScriptError(f"{path}: {where}: {error}") from error
         clock = math.nan if scenes[-1].seconds is None else clock + scenes[-1].seconds

@@ -10,21 +10,29 @@ from itertools import pairwise
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
+from longtake import generate
+from longtake.cli import progress, run
 from longtake.engine import Rollout
 from longtake.events import Frames
+from longtake.models import load, presets
 from longtake.models.presets import PRESETS, SVI
 from longtake.models.svi import ClipNoise
+from longtake.models.wan_lora import SVI_TARGETS
 from longtake.models.wan_checkpoint import open_folder
 from longtake.models.weights import WeightsError, save
 from longtake.noise import Spot
 from longtake.plan import PlanError
 from longtake.plans import plan
+from longtake.reel import Segment, Stopped
 from longtake.script import Scene, Script
 from tests import released
-from tests.models.oracles import shuffled
+from tests.models.oracles import rand, shuffled
 
 CLIPS, COUNT, STEPS, SIZE = 3, 13, 3, 16  # frames of a clip, model calls, pixels
+TINY = dict(network={}, size=(SIZE, SIZE), frames=COUNT, steps=STEPS)
 PROMPTS = ["a red ball", "a ball", "red"]
 
 
@@ -59,8 +67,7 @@ def two(tmp_path_factory):
 
 def opened(name, path, **changes):
     """The model of a preset, tiny, and its plan of few steps."""
-    tiny = replace(SVI[name], network={}, size=(SIZE, SIZE), frames=COUNT, steps=STEPS)
-    model = open_folder(path, preset=tiny, **changes)
+    model = open_folder(path, preset=replace(SVI[name], **TINY), **changes)
     return model, plan(model.plan, **model.options)
 
 
@@ -249,5 +256,57 @@ def test_what_is_wrong_is_said(folder, two):
         opened("svi-2.0-pro", folder)
     pro, chain = opened("svi-2.0-pro", two)
     scenes = [Scene("a", 1.0, lora={"style.safetensors": 1.0})]
-    with pytest.raises(WeightsError, match="high:style"):
+    with pytest.raises(WeightsError, match="named for one of them: high:style.safetensors"):
         Rollout(pro, Script.of(scenes, 16), chain, start=picture())
+
+
+def pair(folder, model):
+    """A LoRA for each of two networks, in a folder of their own: the script that names them by their network."""
+    (folder / "loras").mkdir(parents=True)
+    for number, name in enumerate(("high", "low")):
+        low = {}
+        for module, layer in model.session().session.sessions[number].net.named_modules():
+            if module.endswith(SVI_TARGETS):
+                out, inner = layer.weight.shape
+                low[f"{module}.lora_A.weight"] = rand(2, inner, seed=number)
+                low[f"{module}.lora_B.weight"] = rand(out, 2, seed=number + 7)
+        save_file(low, folder / "loras" / f"{name}.safetensors")
+    Image.new("RGB", (SIZE, SIZE), "navy").save(folder / "p.png")
+    named = f'"high:loras/high.safetensors" = 1.0, "low:{folder}/loras/low.safetensors" = 0.5'
+    script = folder / "story.toml"
+    script.write_text(f'image = "p.png"\n[[scene]]\nprompt = "a"\nseconds = 2\nlora = {{ {named} }}\n')
+    return script
+
+
+def test_a_pair_of_loras_by_every_door(two, tmp_path, monkeypatch, capsys):
+    """Named high: and low: in a script, by a flag and in Python; the same files at a resume, and in a proof."""
+    monkeypatch.setitem(presets.PRESETS, "svi-2.0-pro", replace(SVI["svi-2.0-pro"], **TINY))
+    model = load(f"svi-2.0-pro={two}")
+    script = pair(tmp_path / "s", model)
+    high, low = (f"{name}:{tmp_path}/s/loras/{name}.safetensors" for name in ("high", "low"))
+    assert Script.of(script, 16).scenes[0].lora == ((high, 1.0), (low, 0.5))
+    video = torch.cat(list(generate(model, script)))
+    bare = generate(model, [Scene("a", 2.0)], image=tmp_path / "s" / "p.png")
+    assert len(video) == 32 and not torch.equal(video, torch.cat(list(bare)))
+    asked = ["generate", "--script", str(script), "--model", f"svi-2.0-pro={two}", "--threads", "1"]
+    monkeypatch.chdir(tmp_path / "s")
+    flags = ["--lora", "high:loras/high.safetensors", "--lora", "low:loras/low.safetensors=0.5"]
+    image = ["generate", "a", "--seconds", "2", "--image", "p.png", "--model", f"svi-2.0-pro={two}", "--threads", "1"]
+    saw = progress.Lines.saw
+
+    def stop(self, event):
+        saw(self, event)
+        if isinstance(event, Segment) and event.index == 0:
+            raise Stopped(2)
+
+    assert run([*asked, "-o", "whole"]) == 0 and run([*image, *flags, "-o", "flags"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Lines, "saw", stop)
+        assert run([*asked, "-o", "cut"]) == 130
+    assert run(["resume", "cut"]) == 0 and run(["verify", "cut", "--segment", "0"]) == 0, capsys.readouterr()
+    made = {name: (tmp_path / "s" / name / "video.mp4").read_bytes() for name in ("whole", "flags", "cut")}
+    assert made["whole"] == made["cut"] == made["flags"]
+    recorded = json.loads((tmp_path / "s" / "cut" / "run.json").read_text())["settings"]["loras"]
+    assert set(recorded) == {high.removeprefix("high:"), low.removeprefix("low:")}
+    (tmp_path / "s" / "loras" / "low.safetensors").unlink()
+    assert run(["resume", "cut"]) == 2 and "is gone: put it back" in capsys.readouterr().err

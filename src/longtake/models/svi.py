@@ -23,6 +23,7 @@ from longtake.models.wan_image import Beside, known, masked
 from longtake.models.weights import WeightsError
 from longtake.noise import Keyed, Noise, Spot
 from longtake.plan import PlanError, Window
+from longtake.script import network_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Experts:
 
 
 class Pair:
-    """An `Adapter` of two networks: LoRA files are named high:FILE or low:FILE, in any folder."""
+    """An `Adapter` of two networks: LoRA files are named high:FILE or low:FILE."""
 
     def __init__(self, high: Files, low: Files):
         self.files = {"high": high, "low": low}
@@ -126,14 +127,13 @@ class Pair:
 
     def _sorted(self, loras: Loras) -> dict[str, Loras]:
         found: dict[str, Loras] = {"high": (), "low": ()}
-        for path, strength in loras:
-            folder, _, file = path.rpartition("/")
-            name, colon, rest = file.partition(":")
-            if not colon or name not in found:
+        for lora, strength in loras:
+            name, file = network_of(lora)
+            if not name:
                 raise WeightsError(
-                    f"{path}: this model has two networks, so a LoRA is named for one of them: high:{file} or low:{file}"
+                    f"this model has two networks, so a LoRA is named for one of them: high:{file} or low:{file}"
                 )
-            found[name] += ((f"{folder}/{rest}" if folder else rest, strength),)
+            found[name] += ((file, strength),)
         return found
 
 
