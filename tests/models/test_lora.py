@@ -173,12 +173,17 @@ def test_weights_equal_those_that_peft_merges(tmp_path, changes):
     assert close(net, want)
 
 
+def of_one_layer(module):
+    """The settings of a file that was trained on one module alone."""
+    return {"lora_adapter_metadata": json.dumps({"lora_alpha": ALPHA, "target_modules": [module]})}
+
+
 def test_fused_modules_are_taken_apart(tmp_path):
     net = network()
     down, up = rand(RANK, 24), rand(72, RANK, seed=2)
-    save_file({"transformer.blocks.1.attn1.to_qkv.lora_A.weight": down, "transformer.blocks.1.attn1.to_qkv.lora_B.weight": up}, tmp_path / "x.safetensors")  # fmt: skip
+    save_file({"transformer.blocks.1.attn1.to_qkv.lora_A.weight": down, "transformer.blocks.1.attn1.to_qkv.lora_B.weight": up}, tmp_path / "x.safetensors", of_one_layer("blocks.1.attn1.to_qkv"))  # fmt: skip
     low = {f"blocks.1.attn1.to_{p}": (down, u) for p, u in zip("qkv", up.chunk(3))}
-    want = by_hand(net, low, scale=1.0)
+    want = by_hand(net, low)
     merged(net, tmp_path / "x.safetensors", modules=3)
     assert close(net, want)
 
@@ -212,7 +217,8 @@ def test_whole_differences_are_added(tmp_path):
         want[new] = want[new] + 0.5 * tensors[f"diffusion_model.{old}"]
     low = pairs(net, ("blocks.0.attn1.to_q",))
     want["blocks.0.attn1.to_q.weight"] = by_hand(net, low, 0.5)["blocks.0.attn1.to_q.weight"]
-    save_file(tensors | down_up(low, "diffusion_model.", original_wan_name), tmp_path / "x.safetensors")
+    tensors |= down_up(low, "diffusion_model.", original_wan_name)
+    save_file(tensors, tmp_path / "x.safetensors", of_one_layer("blocks.0.self_attn.q"))
     into = merged(net, tmp_path / "x.safetensors", 0.5)
     assert close(net, want)
     into.use([])
@@ -224,7 +230,7 @@ def test_peft_scales_the_bias_of_up(tmp_path):
     low = pairs(net, ("blocks.0.attn1.to_q",))
     bias = rand(24, seed=5)
     tensors = peft_keys(low) | {"base_model.model.blocks.0.attn1.to_q.lora_B.bias": bias}
-    save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps({"lora_alpha": ALPHA})})
+    save_file(tensors, tmp_path / "x.safetensors", of_one_layer("blocks.0.attn1.to_q"))
     before = net.blocks[0].attn1.to_q.bias.detach().clone()
     merged(net, tmp_path / "x.safetensors")
     torch.testing.assert_close(net.blocks[0].attn1.to_q.bias, before + ALPHA / RANK * bias)

@@ -16,7 +16,21 @@ from longtake.models.lora_keys import Spelling, module_of
 from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.models.weights import WeightsError
 from tests.models.oracles import oracle, rand
-from tests.models.test_lora import ALPHA, RANK, bits, close, loras, merged, network, pairs, peft_keys, same, svi_keys
+from tests.models.test_lora import (
+    ALPHA,
+    RANK,
+    bits,
+    close,
+    down_up,
+    flat,
+    loras,
+    merged,
+    network,
+    pairs,
+    peft_keys,
+    same,
+    svi_keys,
+)
 
 
 # ---------------------------------------------------------------- written and read again
@@ -135,6 +149,17 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path, fault):
     change, words = FAULTS[fault]
     with pytest.raises(WeightsError, match=words):
         lora_file.read(spoiled(tmp_path, change), network(), SPELLING)
+
+
+@pytest.mark.parametrize("make", [svi_keys, lambda low: down_up(low, "lora_unet_", flat)], ids=["svi", "kohya"])
+def test_without_settings_every_kind_of_module_must_be_there_in_every_layer(tmp_path, make):
+    lora_file.read(spoiled(tmp_path, lambda t: t, make), network(), SPELLING)
+    one = spoiled(tmp_path, lambda t: {k: v for k, v in t.items() if "blocks.0.self_attn.q" in k or "blocks_0_attn1_to_q" in k}, make)  # fmt: skip
+    with pytest.raises(WeightsError, match=r"lacks 1 of the modules .*: blocks.1.attn1.to_q: .* it has \S+blocks.0.*q"):
+        lora_file.read(one, network(), SPELLING)
+    header = {"lora_adapter_metadata": json.dumps({"target_modules": ["blocks.0.attn1.to_q"]})}
+    said = spoiled(tmp_path, lambda t: {k: v for k, v in t.items() if "blocks.0.attn1.to_q" in k}, peft_keys, header)
+    assert lora_file.read(said, network(), SPELLING).told
 
 
 def test_the_number_of_modules_is_asserted(tmp_path):

@@ -260,17 +260,41 @@ def test_what_is_wrong_is_said(folder, two):
         Rollout(pro, Script.of(scenes, 16), chain, start=picture())
 
 
+def lora(path, net, targets=SVI_TARGETS, seed=0):
+    """A file that changes these modules, without settings, as SVI's own; [file, strength]."""
+    low = {}
+    for module, layer in net.named_modules():
+        if module.endswith(targets):
+            out, inner = layer.weight.shape
+            low[f"{module}.lora_A.weight"] = rand(2, inner, seed=seed)
+            low[f"{module}.lora_B.weight"] = rand(out, 2, seed=seed + 7)
+    save_file(low, path)
+    return str(path), 1.0
+
+
+def test_a_lora_must_change_all_that_svi_trains(folder, two, tmp_path):
+    model, _ = opened("svi-shot", folder)
+    net = released.session(model).net
+    whole = lora(tmp_path / "whole.safetensors", net)
+    part = lora(tmp_path / "part.safetensors", net, ("attn1.to_q", "attn1.to_k"))
+    model.takes((whole,))
+    model.takes((part, whole))  # a style beside it
+    with pytest.raises(WeightsError, match=r"part.safetensors changes 4 of the 20 .* lacks .*ffn.net.2.* and has \S+attn1"):
+        model.takes((part,))
+    pro, _ = opened("svi-2.0-pro", two)
+    pro.takes(tuple((f"{name}:{whole[0]}", 1.0) for name in ("high", "low")))
+    with pytest.raises(WeightsError, match="changes 4 of the 20"):
+        pro.takes(((f"high:{whole[0]}", 1.0), (f"low:{part[0]}", 1.0)))
+    plain = open_folder(folder)
+    plain.takes((part,))
+
+
 def pair(folder, model):
     """A LoRA for each of two networks, in a folder of their own: the script that names them by their network."""
     (folder / "loras").mkdir(parents=True)
     for number, name in enumerate(("high", "low")):
-        low = {}
-        for module, layer in model.session().session.sessions[number].net.named_modules():
-            if module.endswith(SVI_TARGETS):
-                out, inner = layer.weight.shape
-                low[f"{module}.lora_A.weight"] = rand(2, inner, seed=number)
-                low[f"{module}.lora_B.weight"] = rand(out, 2, seed=number + 7)
-        save_file(low, folder / "loras" / f"{name}.safetensors")
+        net = model.session().session.sessions[number].net
+        lora(folder / "loras" / f"{name}.safetensors", net, seed=number)
     Image.new("RGB", (SIZE, SIZE), "navy").save(folder / "p.png")
     named = f'"high:loras/high.safetensors" = 1.0, "low:{folder}/loras/low.safetensors" = 0.5'
     script = folder / "story.toml"

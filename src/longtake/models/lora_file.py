@@ -54,11 +54,15 @@ class Low:
 
 @dataclass(frozen=True)
 class Lora:
-    """What a file changes: low-rank changes, and whole differences, by the parameter's name in the network."""
+    """What a file changes: low-rank changes, and whole differences, by the parameter's name in the network.
+
+    told: the file itself says what it was trained on.
+    """
 
     name: str
     low: Mapping[str, Low]
     whole: Mapping[str, Tensor] = field(default_factory=dict)
+    told: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -70,9 +74,10 @@ class Lora:
 def read(path: Path | str, net: nn.Module, spelling: Spelling | None = None, modules: int | None = None) -> Lora:
     """The LoRA in a file, or in a folder as PEFT writes it, under the names of the network.
 
-    modules: how many it must change (400 for those of SVI on Wan 14B), if known.
+    modules: how many it must change, if known.
     WeightsError if a tensor has no place or another shape, half of a pair is missing, or modules that the file itself
-    says it was trained on are not in it: nothing is left out silently.
+    says it was trained on are not in it (all layers of those that it has, if it does not say): nothing is left out
+    silently.
     """
     held = Held.of(Path(path))
     fit = Fit({name: tuple(p.shape) for name, p in net.named_parameters()})
@@ -100,7 +105,7 @@ def read(path: Path | str, net: nn.Module, spelling: Spelling | None = None, mod
         raise WeightsError(f"{path} is no LoRA: it has no pairs ({pairs}), only {brief(held.strange)}")
     if fit.faults:
         raise WeightsError(f"{path}: {len(found)} of {len(held.modules)} modules are in {kind}; {fit}")
-    lora = Lora(str(path), fit.low, fit.whole)
+    lora = Lora(str(path), fit.low, fit.whole, bool(held.settings.get("target_modules")))
     if modules is not None and len(lora.modules) != modules:
         raise WeightsError(f"{path} changes {len(lora.modules)} modules, not {modules}: {brief(lora.modules)}")
     _as_promised(held, found, [name for name, part in net.named_modules() if hasattr(part, "weight")])
@@ -160,14 +165,14 @@ def changes(held: Held, module: str, names: tuple[str, ...]) -> Iterator[tuple[s
 
 
 def _as_promised(held: Held, found: Mapping[str, tuple[str, ...]], modules: Sequence[str]) -> None:
-    """WeightsError if modules are missing that the file's own settings promise."""
+    """WeightsError if modules are missing that the file's own settings promise, or those that it has."""
     idle, missing = promised(held.settings, found, modules)
     if idle:
         raise WeightsError(f"{held.path} was trained on {brief(idle)}, but has none such: fetch it again")
     if missing:
         raise WeightsError(
             f"{held.path} lacks {len(missing)} of the modules that it was trained on: {brief(missing)}: it is cut short, "
-            "or for another network"
+            f"or for another network; it has {brief([key for keys in held.keys.values() for key in keys])}"
         )
 
 

@@ -89,13 +89,14 @@ def promised(
 ) -> tuple[list[str], list[str]]:
     """Targets in a file's settings that it has no module of, and modules of the network that it should have and has not.
 
-    A target that ends several module names promises all of them, in every layer; a full name only itself.
+    A target that ends several module names promises all of them, in every layer; a full name only itself. A file that
+    does not say what it was trained on promises every kind of module that it has, in every layer.
     """
-    targets = settings.get("target_modules")
+    targets = settings.get("target_modules", [])
     if not isinstance(targets, list) or settings.get("layers_to_transform") or settings.get("exclude_modules"):
         return [], []
     have = {module_of(name) for names in found.values() for name in names}
-    idle, wanted = [], set()
+    idle, wanted = [], set() if targets else {any_layer(module) for module in have}
     for target in targets:
         match = [m for m in found if unwrapped(m).endswith((f".{target}", f"_{target.replace('.', '_')}"))]
         exact = [m for m in found if unwrapped(m) in (target, target.replace(".", "_"))]

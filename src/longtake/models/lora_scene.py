@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,27 +12,39 @@ from longtake.models.base import Adapter, Cond, Loras, Model, Past, Session, Tex
 from longtake.models.lora import Merged
 from longtake.models.lora_file import Lora, read
 from longtake.models.lora_keys import Spelling
-from longtake.models.weights import WeightsError
+from longtake.models.weights import WeightsError, brief
 from longtake.plan import Window
 
 
 class Files:
     """The LoRAs that scenes ask for, by file and strength, merged into one network: an `Adapter`.
 
-    at_rest: called before weights change; brings them to where they lie when they are not at work.
+    at_rest: called before weights change; brings them to where they lie when they are not at work. targets: ends of the
+    modules' names that a LoRA of every scene changes, all of them, unless its file says that it was trained on others.
     """
 
-    def __init__(self, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None):
+    def __init__(
+        self, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None,
+        targets: Sequence[str] = (),
+    ):  # fmt: skip
         self.net, self.spelling, self.at_rest = net, spelling, at_rest
+        ends = tuple(f".{target}" for target in targets)
+        self.wanted = [name for name, _ in net.named_modules() if name.endswith(ends)]
         self.merged = Merged(net)
         self.now: Loras = ()
         self.read: dict[str, Lora] = {}  # those in use
 
     def check(self, loras: Loras) -> None:
         """See `Adapter`."""
-        for path, _ in loras:
-            if path not in self.read:
-                read(path, self.net, self.spelling)
+        found = [self.read.get(path) or read(path, self.net, self.spelling) for path, _ in loras]
+        if found and not any(lora.told or set(self.wanted) <= set(lora.modules) for lora in found):
+            most = max(found, key=lambda lora: len(set(self.wanted) & set(lora.modules)))
+            lost = [name for name in self.wanted if name not in most.modules]
+            raise WeightsError(
+                f"{most.name} changes {len(self.wanted) - len(lost)} of the {len(self.wanted)} modules that this model's "
+                f"LoRA changes: it lacks {brief(lost)} and has {brief(most.modules)}: fetch it again, or name the model's "
+                "own LoRA beside it"
+            )
 
     def use(self, loras: Loras) -> None:
         """See `Adapter`."""
@@ -102,8 +114,9 @@ class Unmergeable:
 
 
 def adaptable(
-    model: Model, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None
-) -> Model:
-    """The model, taking the LoRAs that scenes ask for into its network. at_rest: see `Files`."""
-    files, session = Files(net, spelling, at_rest), model.session
+    model: Model, net: nn.Module, spelling: Spelling | None = None, at_rest: Callable[[], None] = lambda: None,
+    targets: Sequence[str] = (),
+) -> Model:  # fmt: skip
+    """The model, taking the LoRAs that scenes ask for into its network. at_rest, targets: see `Files`."""
+    files, session = Files(net, spelling, at_rest, targets), model.session
     return replace(model, session=lambda: Adapted(session(), files), adapter=files)

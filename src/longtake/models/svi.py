@@ -138,10 +138,12 @@ class Pair:
 
 
 def paired(
-    model: Model, high: nn.Module, low: nn.Module, spelling: Spelling | None, at_rest: Callable[[], None] = lambda: None
-) -> Model:
-    """The model, taking the LoRAs that scenes ask for into its two networks."""
-    pair, session = Pair(Files(high, spelling, at_rest), Files(low, spelling, at_rest)), model.session
+    model: Model, high: nn.Module, low: nn.Module, spelling: Spelling | None, at_rest: Callable[[], None] = lambda: None,
+    targets: Sequence[str] = (),
+) -> Model:  # fmt: skip
+    """The model, taking the LoRAs that scenes ask for into its two networks. at_rest, targets: see `Files`."""
+    pair = Pair(*(Files(net, spelling, at_rest, targets) for net in (high, low)))
+    session = model.session
     return replace(model, session=lambda: Adapted(session(), pair), adapter=pair)
 
 

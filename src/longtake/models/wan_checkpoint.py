@@ -24,7 +24,7 @@ from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.models.wan_image import Teller
 from longtake.models.wan_layout import find, settings, undecided
-from longtake.models.wan_lora import SPELLING
+from longtake.models.wan_lora import SPELLING, SVI_TARGETS
 from longtake.models.wan_parts import NAMES, Layout, Part
 from longtake.models.wan_session import WanSession
 from longtake.models.wan_turns import Turns
@@ -84,13 +84,14 @@ def open_folder(
     )
     if found.preset is not None and found.preset.chain is not None:
         model.noise = partial(svi.noise, found.preset.chain, config.view, dtype=dtype)
+    targets = SVI_TARGETS if found.preset is not None and found.preset.chain is not None else ()
     if low is not None:
-        return svi.paired(model, net, low, SPELLING, turns.at_rest)
+        return svi.paired(model, net, low, SPELLING, turns.at_rest, targets)
     if fp8:
         return replace(
             model, adapter=Unmergeable("its weights are kept in 8 bits (--fp8), into which no LoRA is merged")
         )
-    return adaptable(model, net, SPELLING, turns.at_rest)
+    return adaptable(model, net, SPELLING, turns.at_rest, targets)
 
 
 def _second(found: Layout, net: WanTransformer, dtype: torch.dtype, device: str) -> WanTransformer | None:
