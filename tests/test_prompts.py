@@ -6,7 +6,7 @@ import torch
 from longtake.engine import Rollout
 from longtake.events import Began, Ended, Frames
 from longtake.live import Switched
-from longtake.models.clock import _read, clock
+from longtake.models.clock import _draw, _read, clock
 from longtake.models.gauss import gauss
 from longtake.plan import Limits
 from longtake.plans import plan
@@ -152,6 +152,48 @@ class _From:
     def run(self):
         for event in self.rollout.run():
             yield Frames(event.first - self.first, event.video) if isinstance(event, Frames) else event
+
+
+ANCHORS = [
+    *PLANS,
+    ("relay", dict(hand="latents", overlap=5)),
+    ("crossclip", dict(hand="latents", overlap=5, anchor=True)),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ANCHORS)
+@pytest.mark.parametrize("cut", ["anchor", "resample"])
+def test_a_shot_of_one_frame_shows_the_anchor(name, options, cut):
+    """In a script, and in an edit of one: there is nothing to make, and the video goes on behind it."""
+    scenes = [Scene("a", 2.0), Scene("b", 1 / 24, cut), Scene("c", 1.0, True), Scene("d", 1 / 24, cut)]
+    counted, switches, _ = made(rollout(name, options, Script.of(scenes, FPS)))
+    shown = 0 if cut == "anchor" else counted[48]
+    assert counted == [*range(48), shown, *range(24), counted[-1]] and [s.did for s in switches] == [cut, "cut", cut]
+    edits = {1: Edit("replace", "x", at=143, cut=cut), 2: Edit("add", "y", frames=1, cut=cut)}
+    counted, _, taken = made(rollout(name, options, SCRIPT), edits)
+    assert len(counted) == 145 and counted[:143] == list(range(143)) and [edit.at for edit in taken] == [143, 144]
+    assert cut == "resample" or counted[143:] == [0, 0]
+
+
+def test_an_edit_before_anything_is_made_may_end_a_shot_at_its_given_picture():
+    model = clock(4, view=9)
+    run = Rollout(model, SCRIPT, plan("sliding", steps=4, overlap=5), start=_draw(torch.tensor([[0.0]])))
+    counted, _, _ = made(run, {0: Edit("insert", "x", at=1, frames=20, cut=True)})
+    assert counted == [0, *range(20), *range(20, 163)]
+
+
+def test_an_edit_that_no_plan_can_make_is_refused():
+    run = Rollout(clock(4, view=9), Script.of("a", FPS, 1.0), plan("clip", steps=4))
+    for event in run.run():
+        if isinstance(event, Ended):
+            with pytest.raises(ScriptError, match="cannot be made: one clip makes at most 33 frames here, not 48"):
+                run.edit(Edit("add", "x", frames=48, cut=True))
+            assert run.edit(Edit("add", "x", frames=33, cut=True)).at == 24
+            break
+    none = clock(4, view=9, context="none")
+    run = Rollout(none, Script.of("a", FPS, 1.0), plan("clip", steps=4))
+    with pytest.raises(ScriptError, match="cannot be made: this checkpoint is text to video"):
+        run.edit(Edit("add", "x", frames=24, cut="anchor"))
 
 
 def test_what_has_begun_cannot_be_edited():

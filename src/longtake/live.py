@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.plan import PlanError
 from longtake.prompts import Edit, TooLate, edited, resolved
 from longtake.schedule import Opening, Planned, Schedule, Shots
-from longtake.script import Scene, Script
+from longtake.script import Scene, Script, ScriptError
 
 Did = Literal["keep", "cut", "anchor", "resample"]
 
@@ -77,7 +77,12 @@ class Live:
 
     def _edit(self, edit: Edit, earliest: int | None, window: int) -> Edit:
         done = resolved(self.script, edit, earliest, self.fps)
-        self.schedule = self.schedule.changed(edited(self.script, done, self.fps), window)
+        script = edited(self.script, done, self.fps)
+        try:
+            replace(self.schedule.shots, script=script).check(until=(done.at or 0) + (done.frames or 0))
+        except PlanError as error:
+            raise ScriptError(f"this cannot be made: {error}") from error
+        self.schedule = self.schedule.changed(script, window)
         return done
 
     def _earliest(self, edit: Edit, edge: Edge) -> int | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 
 import torch
 
-from longtake.plan import Cut, Limits, PlanError, Window
+from longtake.geometry import frames_of_latents
+from longtake.plan import Cut, Limits, PlanError, Role, Window, check
 from longtake.plans import Plan
 from longtake.plans.levels import ladder
 from longtake.script import Scene, Script
@@ -63,19 +64,30 @@ class Shots:
 
     def _windows(self) -> Iterator[Planned]:
         for opening, first, end in self._shots():
-            frames = None if end is None else end - first
-            guides = 1 if self.ends and end == self.script.frames else 0
-            if opening is None:
-                first_known, frames = self.known, None if frames is None else frames + self.before
-            else:
-                first_known = 0 if opening == "new" else 1
-            windows = self.plan.windows(frames, self.stride, self.limits, first_known, guides)
-            for i, window in enumerate(windows):
-                opens = opening if i == 0 else None
-                if opens == "resample":
-                    yield Planned(replace(self._light(), cut=Cut(0)), end, opens, light=True)
-                    opens = None
-                yield Planned(replace(window, cut=Cut(0)) if opens else window, end, opens)
+            yield from self._shot(opening, first, end)
+
+    def _shot(self, opening: Opening | None, first: int, end: int | None) -> Iterator[Planned]:
+        frames, known = None if end is None else end - first, 0 if opening == "new" else 1
+        if opening is None:
+            known, frames = self.known, None if frames is None else frames + self.before
+        guides = 1 if self.ends and end == self.script.frames else 0
+        alone = opening is None and end == self.script.frames
+        if frames is not None and frames <= frames_of_latents(known, self.stride) and not alone:
+            windows = iter([self._given(known)])
+        else:
+            windows = self.plan.windows(frames, self.stride, self.limits, known, guides)
+        for i, window in enumerate(windows):
+            opens = opening if i == 0 else None
+            if opens == "resample":
+                yield Planned(replace(self._light(), cut=Cut(0)), end, opens, light=True)
+                opens = None
+            yield Planned(replace(window, cut=Cut(0)) if opens else window, end, opens)
+
+    def check(self, until: int) -> None:
+        """PlanError if a shot that begins at an output frame up to `until` cannot be made."""
+        for opening, first, end in takewhile(lambda shot: shot[1] <= until, self._shots()):
+            for planned in islice(self._shot(opening, first, end), 2):
+                check(planned.window, self.limits)
 
     def _shots(self) -> Iterator[tuple[Opening | None, int, int | None]]:
         """How each shot opens, its first output frame and the one after its last."""
@@ -87,6 +99,11 @@ class Shots:
                 yield opening, first, starts[i]
                 opening, first = opens, starts[i]
         yield opening, first, self.script.frames
+
+    def _given(self, known: int) -> Window:
+        """A shot that is shown as it was given: there is nothing to make."""
+        role: Role = "make" if self.limits.context == "beside" else "context"
+        return Window(range(known), torch.zeros(2, known, dtype=torch.float64), role=[role] * known)
 
     def _light(self) -> Window:
         """The anchor alone, from a light noise to clean."""

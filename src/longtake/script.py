@@ -238,7 +238,9 @@ def _toml(text: str, path: Path) -> tuple[list[Scene], dict[str, Any]]:
             scenes, clock = _begins(scenes, clock, at, path, where)
         try:
             scene = Scene(**row)
-            scenes.append(replace(scene, lora=tuple((in_folder(name, path.parent.joinpath), s) for name, s in scene.lora)))
+            scenes.append(
+                replace(scene, lora=tuple((in_folder(name, path.parent.joinpath), s) for name, s in scene.lora))
+            )
         except ScriptError as error:
             raise ScriptError(f"{path}: {where}: {error}") from error
         clock = math.nan if scenes[-1].seconds is None else clock + scenes[-1].seconds

@@ -279,7 +279,9 @@ def test_a_lora_must_change_all_that_svi_trains(folder, two, tmp_path):
     part = lora(tmp_path / "part.safetensors", net, ("attn1.to_q", "attn1.to_k"))
     model.takes((whole,))
     model.takes((part, whole))  # a style beside it
-    with pytest.raises(WeightsError, match=r"part.safetensors changes 4 of the 20 .* lacks .*ffn.net.2.* and has \S+attn1"):
+    with pytest.raises(
+        WeightsError, match=r"part.safetensors changes 4 of the 20 .* lacks .*ffn.net.2.* and has \S+attn1"
+    ):
         model.takes((part,))
     pro, _ = opened("svi-2.0-pro", two)
     pro.takes(tuple((f"{name}:{whole[0]}", 1.0) for name in ("high", "low")))

@@ -75,6 +75,15 @@ def test_an_edit_takes_effect_at_the_next_window_and_is_recorded(tmp_path):
     assert any("a switch at 2.38 s: cut" in f.text for f in findings)
 
 
+@pytest.mark.parametrize("op", ["replace", "add"])
+def test_an_edit_that_leaves_one_frame_at_the_anchor_does_not_stop_the_video(tmp_path, op):
+    last = dict(at=119 / 24) if op == "replace" else dict(seconds=1 / 24)
+    ask = lambda stream: getattr(stream, op)("x", cut="anchor", wait=0, **last)
+    video, folder = story(), make(story(), tmp_path / "r", 2, ask)
+    assert counted(folder / "video.mp4") == [*range(119 if op == "replace" else 120), 0]
+    assert content(again(video, folder, tmp_path / "again")) == content(folder)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_anywhere_between_asking_and_using(tmp_path, seed, monkeypatch):
     """It dies at any step of the disk, also half-way through the line that says what was decided."""
