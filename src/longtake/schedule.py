@@ -134,7 +134,10 @@ class Schedule:
         return len(self._next) >= count
 
     def changed(self, script: Script, index: int) -> Schedule:
-        """The schedule of another script, of whose windows `index` have begun. PlanError if those would be others."""
+        """The schedule of another script, of whose windows `index` have begun.
+
+        PlanError if those would be others, or no window is left that could show what changed.
+        """
         shots = replace(self.shots, script=script)
         old, new = (islice(each.windows(), index) for each in (self.shots, shots))
         missing = object()
@@ -142,7 +145,10 @@ class Schedule:
             now = next(new, missing)
             if not isinstance(now, Planned) or not _same(was, now):
                 raise PlanError("windows that have begun would have to be others")
-        return Schedule(shots, index)
+        later = Schedule(shots, index)
+        if later.at(index)[0] is None:
+            raise PlanError("the last window has begun")
+        return later
 
 
 def _same(was: Planned, now: Planned) -> bool:
