@@ -50,6 +50,16 @@ def test_add_to_an_endless_video_comes_after_the_last_scene_or_now():
     assert rows(change(Edit("add", "d"), 500, after))[-1] == (500, "d")
 
 
+def test_add_to_an_endless_video_comes_when_a_scene_that_was_changed_would_have_ended():
+    endless = Script.of([Scene("a", 1.0), Scene("b", 2.0)], FPS, endless=True)
+    replaced = change(Edit("replace", "x", at=48), 10, endless)
+    assert rows(change(Edit("add", "c", frames=24), 50, replaced))[-1] == (72, "c")
+    inserted = change(Edit("insert", "y", at=48, frames=24), 10, endless)
+    assert rows(change(Edit("add", "c", frames=24), 50, inserted))[-1] == (96, "c")
+    late = change(Edit("replace", "x", at=500), 500, endless)  # b has gone on for longer than it said
+    assert rows(change(Edit("add", "c", frames=24), 510, late))[-1] == (620, "c")
+
+
 def test_insert_moves_what_comes_after_and_the_interrupted_scene_goes_on():
     after = change(Edit("insert", "x", at=60, frames=24))
     assert rows(after) == [(0, "a"), (48, "b"), (60, "x"), (84, "b"), (120, "c")] and after.frames == 168
@@ -60,7 +70,7 @@ def test_replace_changes_no_times():
     assert rows(change(Edit("replace", "x", at=48))) == [(0, "a"), (48, "x"), (96, "c")]
     after = change(Edit("replace", "x", at=60))
     assert rows(after) == [(0, "a"), (48, "b"), (60, "x"), (96, "c")] and after.frames == 144
-    assert change(Edit("replace", "x", cut="anchor"), 30).scenes[1] == Scene("x", 2.0, "anchor")
+    assert change(Edit("replace", "x", cut="anchor"), 30).scenes[1] == Scene("x", 0.75, "anchor")
 
 
 def test_the_past_is_refused_with_the_earliest_time():
@@ -180,6 +190,21 @@ def test_an_edit_before_anything_is_made_may_end_a_shot_at_its_given_picture():
     run = Rollout(model, SCRIPT, plan("sliding", steps=4, overlap=5), start=_draw(torch.tensor([[0.0]])))
     counted, _, _ = made(run, {0: Edit("insert", "x", at=1, frames=20, cut=True)})
     assert counted == [0, *range(20), *range(20, 163)]
+
+
+@pytest.mark.parametrize(("name", "options"), PLANS)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_more_video_is_made_or_refused_behind_the_last_window(name, options, frames):
+    run, counted, taken = rollout(name, options, Script.of("a", FPS, 146 / FPS)), [], 0
+    for event in run.run():
+        if isinstance(event, Frames):
+            counted += _read(event.video)[0].int().tolist()
+        if isinstance(event, Ended) and run.live.schedule.at(run.index)[0] is None and not taken:
+            try:
+                taken = run.edit(Edit("add", "x", frames=frames)).frames
+            except TooLate as error:
+                assert error.earliest is None
+    assert counted == list(range(146 + taken)) and run.script.frames == len(counted)
 
 
 def test_an_edit_that_no_plan_can_make_is_refused():

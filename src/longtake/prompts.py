@@ -96,21 +96,29 @@ def edited(script: Script, edit: Edit, fps: float) -> Script:
     """The script after a resolved edit."""
     assert edit.at is not None
     if edit.op == "replace":
-        return _replaced(script, edit)
+        return _replaced(script, edit, fps)
     assert edit.frames is not None
     length = edit.frames
     before = [(start, scene) for start, scene in zip(script.starts, script.scenes) if start < edit.at]
     after = [(start + length, scene) for start, scene in zip(script.starts, script.scenes) if start >= edit.at]
     inside = before and edit.at not in script.starts and edit.op == "insert"
     if inside:  # the scene that it interrupts goes on behind it
-        after = [(edit.at + length, replace(before[-1][1], cut=False)), *after]
+        start, scene = before[-1]
+        rest = replace(scene, cut=False, seconds=_left(scene, edit.at - start, fps))
+        after = [(edit.at + length, rest), *after]
     lora = before[-1][1].lora if before else ()
     scene = Scene(edit.prompt, length / fps, edit.cut or False, lora)
     frames = None if script.frames is None else script.frames + length
     return _joined(script, [*before, (edit.at, scene), *after], frames)
 
 
-def _replaced(script: Script, edit: Edit) -> Script:
+def _left(scene: Scene, frames: int, fps: float) -> float | None:
+    """Seconds that are left of a scene after some frames; None if it does not say, or goes on for longer than it said."""
+    left = None if scene.seconds is None else scene.seconds - frames / fps
+    return left if left is not None and left > 0 else None
+
+
+def _replaced(script: Script, edit: Edit, fps: float) -> Script:
     assert edit.at is not None
     rows = list(zip(script.starts, script.scenes))
     number = max(i for i, (start, _) in enumerate(rows) if start <= edit.at)
@@ -119,7 +127,7 @@ def _replaced(script: Script, edit: Edit) -> Script:
     cut = edit.cut if edit.cut is not None else (old.cut if whole else False)
     rows[number : number + 1] = [
         *([] if whole else [(start, old)]),
-        (edit.at, replace(old, prompt=edit.prompt, cut=cut)),
+        (edit.at, replace(old, prompt=edit.prompt, cut=cut, seconds=_left(old, edit.at - start, fps))),
     ]
     return _joined(script, rows, script.frames)
 
