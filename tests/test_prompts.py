@@ -1,16 +1,19 @@
 """The prompt stream: edits take effect behind what has begun, and never change it; scenes open from the anchor."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from longtake.engine import Rollout
 from longtake.events import Began, Ended, Frames
-from longtake.live import Switched
+from longtake.live import Live, Switched
 from longtake.models.clock import _draw, _read, clock
 from longtake.models.gauss import gauss
 from longtake.plan import Limits
 from longtake.plans import plan
 from longtake.prompts import Edit, TooLate, edited, resolved
+from longtake.schedule import Shots
 from longtake.script import Scene, Script, ScriptError
 
 FPS = 24
@@ -219,6 +222,40 @@ def test_an_edit_that_no_plan_can_make_is_refused():
     run = Rollout(none, Script.of("a", FPS, 1.0), plan("clip", steps=4))
     with pytest.raises(ScriptError, match="cannot be made: this checkpoint is text to video"):
         run.edit(Edit("add", "x", frames=24, cut="anchor"))
+
+
+def test_an_edit_late_in_a_long_video_costs_no_more_than_an_early_one():
+    """Neither windows of shots that are over nor prompts that were compared are gone through again."""
+    made, read, sliding = [], [], plan("sliding", steps=4, overlap=5)
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(sliding, name)
+
+        def windows(self, *args):
+            for window in sliding.windows(*args):
+                made.append(window)
+                yield window
+
+    def embed(prompt):
+        read.append(prompt)
+        return torch.tensor([[1.0, float(prompt[1:])]])
+
+    scenes = [Scene(f"p{i}", 5.0, cut=i % 2 == 0) for i in range(60)]
+    script = replace(Script.of(scenes, FPS), abrupt=1.9)
+    live = Live(Shots(script, Counted(), Limits(view=9), 4), FPS, embed)
+    run = Rollout(clock(4, view=9), script, sliding)
+    for event in run.run():
+        if isinstance(event, Ended):
+            live.schedule.at(event.index + 1)
+            if event.index in (2, 200):
+                made.clear(), read.clear()
+                live.edit(Edit("replace", f"p{event.index + 100}"), run.edge)
+                assert len(made) < 40 and len(read) <= 8
+                live.schedule.at(event.index + 1)
+        if isinstance(event, Ended) and event.index == 200:
+            break
+    assert event.index == 200
 
 
 def test_what_has_begun_cannot_be_edited():

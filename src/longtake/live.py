@@ -49,7 +49,7 @@ class Live:
         self.fps, self.embed = fps, embed
         self.scene: Scene | None = None  # that the newest frame so far follows
         self.changes: dict[int, list[Edit]] = {}  # edits to come, by the window before which they were taken
-        self.distances: dict[tuple[str, str], float] = {}  # of the two prompts that were compared last
+        self.distances: dict[tuple[str, str], float] = {}  # of two prompts that follow each other
         self.schedule = Schedule(replace(shots, decide=self._opening))
 
     @property
@@ -79,7 +79,8 @@ class Live:
         done = resolved(self.script, edit, earliest, self.fps)
         script = edited(self.script, done, self.fps)
         try:
-            replace(self.schedule.shots, script=script).check(until=(done.at or 0) + (done.frames or 0))
+            shots = replace(self.schedule.shots, script=script)
+            shots.check(self.schedule.shot[1], until=(done.at or 0) + (done.frames or 0))
         except PlanError as error:
             raise ScriptError(f"this cannot be made: {error}") from error
         self.schedule = self.schedule.changed(script, window)
@@ -146,13 +147,13 @@ class Live:
         if (a, b) not in self.distances:
             one, two = (self.embed(prompt).double().sum(0).cpu() for prompt in (a, b))
             size = float(one.norm() * two.norm())
-            self.distances = {(a, b): 1 - float(one @ two) / size if size else 0.0}
+            self.distances[a, b] = 1 - float(one @ two) / size if size else 0.0
         return self.distances[a, b]
 
     # ------------------------------------------------------------ snapshots
     def state(self) -> dict[str, Any]:
         """Json-able; the script follows from the edits."""
-        return {"scene": None if self.scene is None else asdict(self.scene)}
+        return {"scene": None if self.scene is None else asdict(self.scene), "shot": list(self.schedule.shot)}
 
     def load(self, facts: Mapping[str, Any], index: int) -> None:
         """Undo `state` after `index` windows; the edits before them are those of `follow`."""
@@ -161,4 +162,5 @@ class Live:
         for window in sorted(number for number in self.changes if number < index):
             for change in self.changes.pop(window):
                 script = edited(script, change, self.fps)
-        self.schedule = Schedule(replace(self.schedule.shots, script=script), index)
+        number, first = facts.get("shot", (0, 0))
+        self.schedule = Schedule(replace(self.schedule.shots, script=script), (number, first))

@@ -22,13 +22,14 @@ LIGHT = 0.4  # noise level from which an anchor is re-sampled: what is seen stay
 
 @dataclass(frozen=True)
 class Planned:
-    """A window of a video. end: the output frame at which its shot ends (None: endless).
+    """A window of a video. first, end: the output frames at which its shot begins and ends (None: endless).
 
     opening: how its shot begins, on the first window of every shot but the first: knowing nothing ("new"), with the
     anchor, or with the anchor re-sampled. light: the window that re-samples it. last: nothing of its take follows.
     """
 
     window: Window
+    first: int
     end: int | None
     opening: Opening | None = None
     light: bool = False
@@ -52,18 +53,18 @@ class Shots:
     before: int = 0
     ends: bool = False
 
-    def windows(self) -> Iterator[Planned]:
-        """Every window, each knowing whether it is the last of its take."""
+    def windows(self, begins: int = 0) -> Iterator[Planned]:
+        """Every window from the shot that begins at an output frame, each knowing whether it is the last of its take."""
         waiting: Planned | None = None
-        for planned in self._windows():
+        for planned in self._windows(begins):
             if waiting is not None:
                 yield replace(waiting, last=planned.window.cut is not None)
             waiting = planned
         if waiting is not None:
             yield replace(waiting, last=True)
 
-    def _windows(self) -> Iterator[Planned]:
-        for opening, first, end in self._shots():
+    def _windows(self, begins: int) -> Iterator[Planned]:
+        for opening, first, end in self._shots(begins):
             yield from self._shot(opening, first, end)
 
     def _shot(self, opening: Opening | None, first: int, end: int | None) -> Iterator[Planned]:
@@ -79,21 +80,22 @@ class Shots:
         for i, window in enumerate(windows):
             opens = opening if i == 0 else None
             if opens == "resample":
-                yield Planned(replace(self._light(), cut=Cut(0)), end, opens, light=True)
+                yield Planned(replace(self._light(), cut=Cut(0)), first, end, opens, light=True)
                 opens = None
-            yield Planned(replace(window, cut=Cut(0)) if opens else window, end, opens)
+            yield Planned(replace(window, cut=Cut(0)) if opens else window, first, end, opens)
 
-    def check(self, until: int) -> None:
-        """PlanError if a shot that begins at an output frame up to `until` cannot be made."""
-        for opening, first, end in takewhile(lambda shot: shot[1] <= until, self._shots()):
+    def check(self, begins: int, until: int) -> None:
+        """PlanError if a shot cannot be made, from the one that begins at `begins` to those that begin up to `until`."""
+        for opening, first, end in takewhile(lambda shot: shot[1] <= until, self._shots(begins)):
             for planned in islice(self._shot(opening, first, end), 2):
                 check(planned.window, self.limits)
 
-    def _shots(self) -> Iterator[tuple[Opening | None, int, int | None]]:
+    def _shots(self, begins: int) -> Iterator[tuple[Opening | None, int, int | None]]:
         """How each shot opens, its first output frame and the one after its last."""
         scenes, starts = self.script.scenes, self.script.starts
-        opening, first = None, 0
-        for i in range(1, len(scenes)):
+        now = starts.index(begins)
+        opening, first = self.decide(scenes[now - 1], scenes[now]) if now else None, begins
+        for i in range(now + 1, len(scenes)):
             opens = self.decide(scenes[i - 1], scenes[i])
             if opens is not None:
                 yield opening, first, starts[i]
@@ -113,17 +115,22 @@ class Shots:
 
 
 class Schedule:
-    """The windows of a video by number; nothing is kept but the next two."""
+    """The windows of a video by number; nothing is kept but the next two.
 
-    def __init__(self, shots: Shots, index: int = 0):
-        self.shots = shots
-        self._first, self._rest = index, islice(shots.windows(), index, None)
+    shot: the number of the first window, and the first output frame, of the shot of the last window before those.
+    """
+
+    def __init__(self, shots: Shots, shot: tuple[int, int] = (0, 0)):
+        self.shots, self.shot = shots, shot
+        self._first, self._rest = shot[0], shots.windows(shot[1])
         self._next: deque[Planned] = deque()
 
     def at(self, index: int) -> tuple[Planned | None, Planned | None]:
         """Window `index` and the one after it; None behind the end."""
         while self._first < index and self._fill(1):
-            self._next.popleft()
+            done = self._next.popleft()
+            if done.opening:
+                self.shot = self._first, done.first
             self._first += 1
         self._fill(2)
         now, after = [*self._next, None, None][:2] if self._first == index else (None, None)
@@ -134,18 +141,20 @@ class Schedule:
         return len(self._next) >= count
 
     def changed(self, script: Script, index: int) -> Schedule:
-        """The schedule of another script, of whose windows `index` have begun.
+        """The schedule of another script, of whose windows `index` have begun; those of earlier shots are the same.
 
         PlanError if those would be others, or no window is left that could show what changed.
         """
+        self.at(index)
+        number, first = self.shot
         shots = replace(self.shots, script=script)
-        old, new = (islice(each.windows(), index) for each in (self.shots, shots))
+        old, new = (islice(each.windows(first), index - number) for each in (self.shots, shots))
         missing = object()
         for was in old:
             now = next(new, missing)
             if not isinstance(now, Planned) or not _same(was, now):
                 raise PlanError("windows that have begun would have to be others")
-        later = Schedule(shots, index)
+        later = Schedule(shots, self.shot)
         if later.at(index)[0] is None:
             raise PlanError("the last window has begun")
         return later
