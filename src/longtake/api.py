@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,8 @@ def generate_video(
     negative: str | None = None,
     solver: str | None = None,
     size: tuple[int, int] | None = None,
+    lora: Mapping[str, float] | Sequence[Any] = (),
+    anchor: Picture | None = None,
     **options: Any,
 ) -> Tensor:
     """One clip, uint8 (T, H, W, 3): from a picture, which is its first frame, or on from the end of earlier frames.
@@ -94,16 +96,20 @@ def generate_video(
 
         clips = [generate_video("robot.png", "a robot walks", model)]
         for prompt in prompts:
-            clips.append(generate_video(clips[-1], prompt, model))
+            clips.append(generate_video(clips[-1], prompt, model, anchor="robot.png"))
 
-    seconds: of new video; by default as much as the model makes at once. The rest, and errors, as in `generate`.
+    seconds: of new video; by default as much as the model makes at once. lora: as in `Scene`. anchor: the picture with
+    which all began, for a model that is told of it in every clip; by default the first of the frames. The rest, and
+    errors, as in `generate`.
     """
     if not isinstance(model, Model):
         model = load(model)
     many = isinstance(image_or_frames, Tensor) and image_or_frames.ndim == 4
-    given = Given(video=image_or_frames) if many else Given(image_or_frames)  # type: ignore[arg-type]
+    kind = "video" if many else "image"
+    given = Given(**{kind: image_or_frames}, anchor=anchor)  # type: ignore[arg-type]
+    scenes = [Scene(prompt, lora=lora)]  # type: ignore[arg-type]
     resolve = partial(
-        Settings.resolve, model, prompt, plan=plan, options=options, fps=fps, seed=seed, guidance=guidance,
+        Settings.resolve, model, scenes, plan=plan, options=options, fps=fps, seed=seed, guidance=guidance,
         negative=negative, solver=solver, size=size, given=given,
     )  # fmt: skip
     settings = resolve(seconds=1.0 if seconds is None else seconds)

@@ -67,7 +67,8 @@ class Rollout:
     frames are those of the script; None makes video without end. guidance 1 calls the model once per step. fps: the
     rate that the model is told, by default its own.
     start: frames (B 3 T H W) in [-1, 1] with which the video begins; T is 1 + stride * k. extend: they are the end of
-    a video that was shown before, so the script begins after them. end: a frame (B 3 1 H W) that the video comes to.
+    a video that was shown before, so the script begins after them. anchor: the first frame of the video (B 3 1 H W), if
+    that is not the first of `start`. end: a frame (B 3 1 H W) that the video comes to.
     track: what the model is told of every output frame beside the prompt (see `track.Track`).
     items: pictures and clips that stand at any frame. guidance: how much the prompt counts, or all there is to say of it.
     overlapped: decode a take while the next one is made, where that one is told of latents and so needs no frames.
@@ -78,7 +79,7 @@ class Rollout:
         guidance: float | Guidance | None = None, negative: str | None = None, solver: str = "euler",
         noise: Noise | None = None, batched: bool = True, fps: float | None = None, start: Tensor | None = None,
         extend: bool = False, end: Tensor | None = None, items: Sequence[Item] = (), track: Track | None = None,
-        overlapped: bool = True,
+        overlapped: bool = True, anchor: Tensor | None = None,
     ):  # fmt: skip
         self.before = start.shape[2] if start is not None and extend else 0  # frames of the start, shown before
         if items:
@@ -116,11 +117,7 @@ class Rollout:
         self.outlet = Outlet(tail_length=plan.seam, at=-self.before)
         self.take = self._new_take(0, -self.before)
         if start is not None:
-            told = self._encoded(start)
-            self.anchor = told[0]
-            self._give(told, start)
-            if model.limits.context == "beside":
-                self.image = start[:, :, :1].to(model.device)
+            self._begin(start, anchor)
 
     def run(self) -> Iterator[Event]:
         """Make the video, from where it stands. Leaving the loop stops it; PlanError if the model cannot do the plan."""
@@ -349,6 +346,17 @@ class Rollout:
                 self.small.anchor = None
         elif self.anchor is not None:
             self._give([self.anchor], self.image)
+
+    def _begin(self, start: Tensor, anchor: Tensor | None) -> None:
+        """Begin the first take, told of frames, and of the first one of the video as after a cut."""
+        told = self._encoded(start)
+        self.anchor = told[0] if anchor is None else self._encoded(anchor)[0]
+        anchored = len(told) > 1 and getattr(self.plan, "anchor", False)
+        self._give([self.anchor, *told[1:]] if anchored else told, start)
+        if self.small is not None and anchor is not None:
+            self.small.anchor = self._small_encoded(anchor)[0]
+        if self.model.limits.context == "beside":
+            self.image = (start[:, :, :1] if anchor is None else anchor).to(self.model.device)
 
     def _told(self, cut: Cut) -> tuple[list[Tensor], Tensor | None]:
         """The known latents (B C h w) with which a new take begins, and the frames that they are if handed over so."""

@@ -43,7 +43,7 @@ class Making(Protocol):
 
 @dataclass(frozen=True)
 class Told:
-    """What the engine is told: see `Rollout` for start, extend and end. before: frames of the whole earlier video.
+    """What the engine is told: see `Rollout` for start, extend, end and anchor. before: frames of the whole earlier video.
 
     track: rows (T, D) of what drives the new frames.
     """
@@ -53,12 +53,14 @@ class Told:
     end: Tensor | None = None
     before: int = 0
     track: Tensor | None = None
+    anchor: Tensor | None = None
 
     @property
     def sha256(self) -> str:
         """Of the frames and the track, bit for bit."""
         sha = hashlib.sha256()
-        for frames in (self.start, self.end, *([] if self.track is None else [self.track])):
+        asked = [one for one in (self.track, self.anchor) if one is not None]
+        for frames in (self.start, self.end, *asked):
             sha.update(b"-" if frames is None else str(tuple(frames.shape)).encode() + frames.numpy().tobytes())
         return sha.hexdigest()
 
@@ -67,8 +69,8 @@ class Given:
     """Pictures, a video and a track as they were given: as files, or in memory.
 
     image: the first frame. end: the last one. video: what came before, a file or uint8 (T, H, W, 3) at the rate of the
-    run. track: what drives the new frames, a file (see `track.read`) or rows (T, D). PlanError if image and video are both
-    there.
+    run. track: what drives the new frames, a file (see `track.read`) or rows (T, D). anchor: the picture with which all
+    began, if that is not what is given first. PlanError if image and video are both there.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class Given:
         end: Picture | None = None,
         video: Path | Tensor | None = None,
         track: Path | Tensor | None = None,
+        anchor: Picture | None = None,
     ):
         if image is not None and video is not None:
             raise PlanError("a video begins with an image or goes on from a video, not both")
-        self.image, self.end, self.video, self.track = image, end, video, track
+        self.image, self.end, self.video, self.track, self.anchor = image, end, video, track, anchor
         self._told: dict[Any, Told] = {}
 
     def __bool__(self) -> bool:
@@ -111,8 +114,8 @@ class Given:
     def told(self, size: tuple[int, int], rate: float, most: int, stride: int) -> Told:
         """What the engine is told, in frames of this (height, width) and rate.
 
-        Of a video these are its last frames: as many as `most` that fill whole latents, 1 + stride * k. PlanError if
-        something cannot be read.
+        Of a video these are its last frames: as many as `most` that fill whole latents, 1 + stride * k, and its first
+        one as the anchor. PlanError if something cannot be read.
         """
         key = (size, rate, most, stride)
         if key not in self._told:
@@ -120,7 +123,8 @@ class Given:
             image = None if self.image is None else video_of(fitted(self.image, size)[None])
             told = Told(image) if self.video is None else self._tail(size, rate, most, stride)
             rows = read(self.track, rate) if isinstance(self.track, Path) else self.track
-            self._told[key] = replace(told, end=end, track=rows)
+            anchor = told.anchor if self.anchor is None else video_of(fitted(self.anchor, size)[None])
+            self._told[key] = replace(told, end=end, track=rows, anchor=anchor)
         return self._told[key]
 
     def frames(self, size: tuple[int, int], rate: float) -> Iterator[Tensor]:
@@ -131,15 +135,16 @@ class Given:
 
     def _tail(self, size: tuple[int, int], rate: float, most: int, stride: int) -> Told:
         last: deque[Tensor] = deque(maxlen=most)
-        count = 0
+        count, first = 0, None
         for picture in self._shown(Fraction(rate)):
+            first = picture if first is None else first
             last.append(picture)
             count += 1
-        if not count:
+        if first is None:
             raise PlanError(f"{self.video if isinstance(self.video, Path) else 'the video'} has no frames")
         whole = 1 + (len(last) - 1) // stride * stride
         start = video_of(torch.stack([fitted(picture, size) for picture in list(last)[-whole:]]))
-        return Told(start, True, before=count)
+        return Told(start, True, before=count, anchor=video_of(fitted(first, size)[None]))
 
     def _shown(self, rate: Fraction) -> Iterator[Tensor]:
         """Frames of the video (H, W, 3) at the rate of the run, in their own size."""

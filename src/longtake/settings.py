@@ -163,6 +163,7 @@ class Settings:
             start=told.start,
             extend=told.extend,
             end=told.end,
+            anchor=told.anchor,
             track=None if told.track is None else Track(told.track, scale=self.track_scale),
         )
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from longtake import generate
+from longtake import generate, generate_video
 from longtake.cli import progress, run
 from longtake.engine import Rollout
 from longtake.events import Frames
 from longtake.models import load, presets
 from longtake.models.presets import PRESETS, SVI
-from longtake.models.svi import ClipNoise
+from longtake.models.svi import ClipNoise, ClipTeller, LatentTeller
 from longtake.models.wan_lora import SVI_TARGETS
 from longtake.models.wan_checkpoint import open_folder
 from longtake.models.weights import WeightsError, save
@@ -289,6 +289,45 @@ def test_a_lora_must_change_all_that_svi_trains(folder, two, tmp_path):
         pro.takes(((f"high:{whole[0]}", 1.0), (f"low:{part[0]}", 1.0)))
     plain = open_folder(folder)
     plain.takes((part,))
+
+
+def shown(tensor):
+    """Frames (1 3 T H W) in [-1, 1] as uint8 (T, H, W, 3)."""
+    return ((tensor[0] + 1) * 127.5).round().byte().permute(1, 2, 3, 0)
+
+
+def test_clips_by_hand_are_told_of_the_first_picture_and_take_loras(folder, two, tmp_path, monkeypatch):
+    model, _ = opened("svi-2.0", folder)
+    first, seen = shown(picture())[0], []
+    teller = ClipTeller.__call__
+    monkeypatch.setattr(
+        ClipTeller, "__call__", lambda self, window, past: seen.append(past) or teller(self, window, past)
+    )
+    one = generate_video(first, PROMPTS[0], model)
+    two_ = generate_video(one, PROMPTS[1], model, anchor=first, seed=1)
+    assert torch.equal(seen[-1].image, picture()) and torch.equal(shown(seen[-1].frames), one[-5:])
+    generate_video(one, PROMPTS[1], model, seed=1)
+    assert torch.equal(shown(seen[-1].image)[0], one[0])
+    list(generate(model, PROMPTS[1], seconds=0.5, video=one))  # as `longtake extend` does
+    assert torch.equal(shown(seen[-1].image)[0], one[0]) and torch.equal(shown(seen[-1].frames), one[-5:])
+    path, strength = lora(tmp_path / "x.safetensors", released.session(model).net)
+    other = generate_video(one, PROMPTS[1], model, anchor=first, seed=1, lora={path: strength})
+    assert other.shape == two_.shape and not torch.equal(other, two_)
+
+
+def test_clips_of_2_0_pro_by_hand_are_told_of_the_anchor_and_the_last_latent(two, monkeypatch):
+    model, _ = opened("svi-2.0-pro", two)
+    first, seen = shown(picture())[0], []
+    teller = LatentTeller.__call__
+    monkeypatch.setattr(
+        LatentTeller, "__call__", lambda self, window, past: seen.append(past) or teller(self, window, past)
+    )
+    one = generate_video(first, PROMPTS[0], model)
+    generate_video(one, PROMPTS[1], model, anchor=first, seed=1)
+    tail = model.codec.encode(torch.stack([one[-5:]]).permute(0, 4, 1, 2, 3) / 127.5 - 1)
+    known = seen[-1].known
+    assert set(known) == {0, 1} and torch.allclose(known[0], model.codec.encode(picture())[:, :, 0])
+    assert torch.allclose(known[1], tail[:, :, 1], atol=1e-5)
 
 
 def pair(folder, model):
