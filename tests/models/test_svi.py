@@ -20,8 +20,8 @@ from longtake.events import Frames
 from longtake.models import load, presets
 from longtake.models.presets import PRESETS, SVI
 from longtake.models.svi import ClipNoise, ClipTeller, LatentTeller
-from longtake.models.wan_lora import SVI_TARGETS
 from longtake.models.wan_checkpoint import open_folder
+from longtake.models.wan_lora import SVI_TARGETS
 from longtake.models.weights import WeightsError, save
 from longtake.noise import Spot
 from longtake.plan import PlanError
@@ -256,7 +256,7 @@ def test_what_is_wrong_is_said(folder, two):
         opened("svi-2.0-pro", folder)
     pro, chain = opened("svi-2.0-pro", two)
     scenes = [Scene("a", 1.0, lora={"style.safetensors": 1.0})]
-    with pytest.raises(WeightsError, match="named for one of them: high:style.safetensors"):
+    with pytest.raises(WeightsError, match=r"named for one of them: high:style\.safetensors"):
         Rollout(pro, Script.of(scenes, 16), chain, start=picture())
 
 
