@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from longtake import engine, generate
 from longtake.engine import Rollout
 from longtake.events import Began, Ended, Frames
 from longtake.live import Live, Switched
+from longtake.models import load
+from longtake.models.base import Past
 from longtake.models.clock import _draw, _read, clock
 from longtake.models.gauss import gauss
 from longtake.plan import Limits
@@ -15,6 +18,8 @@ from longtake.plans import plan
 from longtake.prompts import Edit, TooLate, edited, resolved
 from longtake.schedule import Shots
 from longtake.script import Scene, Script, ScriptError
+from longtake.world import Clip, Facts, render
+from longtake.world import Scene as Told
 
 FPS = 24
 PLANS = [
@@ -308,6 +313,24 @@ def test_an_abrupt_prompt_is_resampled_from_the_anchor(name, options):
     like = torch.corrcoef(torch.stack([frames[0].flatten(), frames[96].flatten(), frames[95].flatten()]))
     assert 0.6 < like[0, 1] < 1 - 1e-3, "lightly re-sampled: like the anchor, and not it"
     assert like[0, 2] < 0.5
+
+
+def test_a_resampled_picture_follows_its_prompt(monkeypatch):
+    """Also where a model is told of known frames beside x: of the one that it makes again it is told nothing."""
+    model, picture = load("pocket-i2v"), render(Clip((Told(Facts("red", "circle", "still", "sea")),), 3), 0, 1)
+    image = (255 * picture.frames[0]).round().byte().movedim(0, 2)
+
+    def opening(prompt):
+        scenes = [Scene("a red circle rests by the sea", 1 / 24), Scene(prompt, 1 / 24, "resample")]
+        return torch.cat(list(generate(model, scenes, image=image, steps=8)))[1].float()
+
+    def apart():
+        """How much another prompt counts, from the same noise."""
+        return (opening("a white star spins at night") - opening("a red circle rests by the sea")).abs().mean()
+
+    untold = apart()
+    monkeypatch.setattr(engine, "Past", lambda *known, untold: Past(*known))
+    assert untold > 1.2 * apart()
 
 
 @pytest.mark.parametrize(("name", "options"), [PLANS[0], PLANS[4], PLANS[6]])

@@ -205,27 +205,28 @@ class Rollout:
         if self.model.refine is not None:
             before = {f: take.tape.rows[f] for f in remade}
             window = self._first_pass(window, cond, remade, last)
-        take.session.begin(window, Past(take.tape.clean(window), take.given, self.anchor, self.image), cond)
+        past = Past(take.tape.clean(window), take.given, self.anchor, self.image, untold=now.light)
+        take.session.begin(window, past, cond)
         draw = self.grain.of(take, window)
         shown = zip(window.frames, window.moves.tolist(), window.role)
         self.moving = max((f for f, moves, role in shown if moves and role != "guide"), default=0)
-        x, past = take.tape.load(window, draw)
+        x, memory = take.tape.load(window, draw)
         take.tape.rows |= before
         redraw = (lambda x, call: take.tape.refresh(x, window, call, draw)) if window.noise == "call" else None
         if window.cond_noise:
             redraw = lambda x, call: take.tape.stirred(x, window, call, draw)
             x = redraw(x, 0)
         fresh = lambda level: self.grain.of_step(take, window, level, remade)
-        calls = denoise(take.session, x, window, self.step, past, redraw, fresh)
+        calls = denoise(take.session, x, window, self.step, memory, redraw, fresh)
         for call in range(1, window.calls + 1):
-            x, past = next(calls)
+            x, memory = next(calls)
             yield Called(self.index, call, window.calls)
             yield from self._developed(wait=False)
         yield from self._developed(wait=True)
         x = self.look.graded(x, window, cond.texts[cond.scene[-1]].key)
         with torch.inference_mode():
             take.session.finish(window, x)
-        made = dict(take.tape.save(window, x, past, last))
+        made = dict(take.tape.save(window, x, memory, last))
         if self.anchor is None and 0 in made:
             self.anchor = made[0].clone()
         if last and hold:

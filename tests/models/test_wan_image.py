@@ -10,6 +10,7 @@ from longtake.engine import Rollout
 from longtake.events import Ended, Frames
 from longtake.models.base import Model, Past
 from longtake.models.clip import ClipConfig, ClipVision
+from longtake.models.svi import ClipTeller, LatentTeller
 from longtake.models.wan import WanTransformer, tiny
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
 from longtake.models.wan_image import Teller, known
@@ -117,6 +118,18 @@ def test_what_is_told_depends_on_the_picture(model, teller):
     assert one.beside_BCFhw.shape == (1, 8, 3, 4, 4) and one.image_BLD.shape == (1, 5, 14)
     assert apart(one.beside_BCFhw[:, 4:], two.beside_BCFhw[:, 4:]) > 0.01
     assert apart(one.image_BLD, two.image_BLD) > 0.01
+
+
+def test_nothing_is_told_of_a_frame_that_is_made_again(model, teller):
+    window = next(strategy().windows(FRAMES, 4, model.limits, 1))
+    told = teller(window, Past({}, IMAGE, None, IMAGE, untold=True)).beside_BCFhw
+    grey = teller.codec.encode(torch.zeros(1, 3, FRAMES, SIZE, SIZE))
+    assert not told[:, :4].any() and torch.allclose(told[:, 4:], grey, atol=1e-5)
+    for pad in ("image", "grey"):
+        again = ClipTeller(teller.codec, teller.eyes, pad)(window, Past({}, IMAGE, None, IMAGE, untold=True))
+        assert torch.equal(again.beside_BCFhw, told)
+    known_ = {0: rand(1, 4, 4, 4), 1: rand(1, 4, 4, 4)}
+    assert not LatentTeller(4)(window, Past(known_, IMAGE, None, IMAGE, untold=True)).beside_BCFhw.any()
 
 
 def test_the_mask_counts_output_frames():

@@ -53,12 +53,14 @@ class Past:
 
     frames: the output frames (B 3 T H W) in [-1, 1] with which the take began, where they were given as pixels.
     anchor: the first latent (B C h w) of the shot. image: its first frame (B 3 1 H W), for a model told of pixels.
+    untold: what is known in view is made again here, so nothing of it is told beside x.
     """
 
     known: Mapping[int, Tensor]
     frames: Tensor | None = None
     anchor: Tensor | None = None
     image: Tensor | None = None
+    untold: bool = False
 
 
 class Session(Protocol):

@@ -44,12 +44,15 @@ class ClipTeller:
         if past.frames is None or past.image is None:
             raise PlanError("Stable Video Infinity begins with an image: give it one (--image)")
         _from_the_start(window)
-        frames, count = past.frames, frames_of_latents(len(window.frames), self.codec.stride)
+        frames = past.frames[:, :, :0] if past.untold else past.frames
+        count = frames_of_latents(len(window.frames), self.codec.stride)
         rest = count - frames.shape[2]
-        image = past.image if self.pad == "image" else torch.zeros_like(past.image)
+        image = past.image if self.pad == "image" and not past.untold else torch.zeros_like(past.image)
         padded = torch.cat([frames, image.to(frames).expand(len(frames), -1, rest, -1, -1)], 2)
-        mask = known(1, len(window.frames), self.codec.stride)
-        return Beside(masked(mask, self.codec.encode(padded)), self.eyes.see(frames[:, :, 0]) if self.eyes else None)
+        mask = known(int(not past.untold), len(window.frames), self.codec.stride)
+        return Beside(
+            masked(mask, self.codec.encode(padded)), self.eyes.see(past.frames[:, :, 0]) if self.eyes else None
+        )
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class LatentTeller:
             raise PlanError("Stable Video Infinity begins with an image: give it one (--image)")
         _from_the_start(window)
         told = torch.stack([past.known[frame] for frame in sorted(past.known)], 2)
+        told = told[:, :, :0] if past.untold else told
         zeros = told.new_zeros(*told.shape[:2], len(window.frames) - told.shape[2], *told.shape[3:])
-        return Beside(masked(known(1, len(window.frames), self.stride), torch.cat([told, zeros], 2)))
+        return Beside(masked(known(int(not past.untold), len(window.frames), self.stride), torch.cat([told, zeros], 2)))
 
 
 def _from_the_start(window: Window) -> None:

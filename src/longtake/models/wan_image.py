@@ -44,10 +44,10 @@ class Teller:
             raise PlanError(
                 "this checkpoint is told of the first frames of a take, and of no others: use --plan crossclip"
             )
-        frames, count = past.frames, len(window.frames)
+        frames, count = past.frames[:, :, :0] if past.untold else past.frames, len(window.frames)
         latents = self.codec.encode(followed_by_grey(frames, frames_of_latents(count, self.codec.stride)))
         mask = known(frames.shape[2], count, self.codec.stride)
-        return Beside(masked(mask, latents), self.eyes.see(frames[:, :, 0]) if self.eyes else None)
+        return Beside(masked(mask, latents), self.eyes.see(past.frames[:, :, 0]) if self.eyes else None)
 
 
 def followed_by_grey(frames: Tensor, count: int) -> Tensor:
@@ -65,4 +65,4 @@ def masked(mask: Tensor, latents: Tensor) -> Tensor:
 def known(frames: int, latents: int, stride: int) -> Tensor:
     """(stride, F): 1 for every output frame that is known; the first latent has its only frame `stride` times."""
     places = torch.arange(latents * stride) - (stride - 1)
-    return (places < frames).float().unflatten(0, (latents, stride)).T
+    return (places.clamp_min(0) < frames).float().unflatten(0, (latents, stride)).T
