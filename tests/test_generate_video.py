@@ -69,6 +69,8 @@ def test_a_script_may_name_the_picture_that_the_video_begins_with(tmp_path):
     assert numbers(torch.cat(list(generate("clock", told)))) == [*range(30, 54)]
     Image.fromarray(face(5)[0].numpy()).save(other := tmp_path / "five.png")
     assert numbers(torch.cat(list(generate("clock", told, image=other))))[0] == 5, "what is asked for wins"
+    goes_on = torch.cat(list(generate("clock", told, video=face(8))))
+    assert numbers(goes_on) == [*range(8, 33)], "a video that goes on has begun already"
     told.write_text('image = 3\n[[scene]]\nprompt = "a"\n')
     with pytest.raises(ScriptError, match="path of a picture in quotes"):
         list(generate("clock", told))

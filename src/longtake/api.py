@@ -47,7 +47,7 @@ def generate(
     model: a loaded model, or what `longtake.load` takes. script: a prompt (10 s if `seconds` does not say otherwise),
     scenes, the Path of a .txt or .toml file, or a Script. plan: the name of a strategy with `options` (see
     `longtake.PLANS`); what is not given is what suits the model. size: (height, width).
-    image, end_image: the first frame (or the script's `image`), and the picture that the video comes to. video: what this one goes on from, a file
+    image, end_image: the first frame (or the script's `image`, unless there is a video), and the picture that the video comes to. video: what this one goes on from, a file
     or uint8 (T, H, W, 3); its frames come first, in the size and rate of the run, and `seconds` counts the new ones.
     track: what drives the new frames, beside the prompt, for a model that takes it: a .csv, a sound, or rows (T, D).
     Errors: ValueError (ScriptError, PlanError, ModelError, ...) with a sentence that says what to do.
@@ -56,7 +56,7 @@ def generate(
         model = load(model)
     if isinstance(script, str) and seconds is None and not endless:
         seconds = DEFAULT_SECONDS
-    image = beginning(script) if image is None else image
+    image = beginning(script) if image is None and video is None else image
     given = Given(
         image,
         end_image,

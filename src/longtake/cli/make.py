@@ -78,9 +78,8 @@ class Request:
     @cached_property
     def given(self) -> Given:
         """What the video begins with, comes to, or goes on from."""
-        return Given(
-            beginning(self.script) if self.image is None else self.image, self.end_image, self.video, self.track
-        )
+        begins = beginning(self.script) if self.image is None and self.video is None else self.image
+        return Given(begins, self.end_image, self.video, self.track)
 
     def settings(self, model: Model) -> Settings:
         """The request, resolved for a model."""
@@ -134,6 +133,8 @@ def generate(
         vacant(folder, fresh=True)
     run = Run(settings, model, request.given, folder)
     console = Console(stderr=json, highlight=False)
+    if request.video is not None and beginning(request.script):
+        console.print("the script's image is left out: this goes on from a video")
     speed = calibrate(settings.new_part(model, request.given))
     preview(run.settings, run.model, speed, console, folder.parent if dry_run else folder)
     if dry_run:
