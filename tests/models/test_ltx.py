@@ -158,8 +158,9 @@ def test_prompts_of_frames_are_told_apart_in_every_layer():
     net = made(torch.float64)
     x = rand(2, 5, 3, net.config.dim, dtype=torch.float64)
     texts = [net.text_memory(rand(2, 4 + i, 10, seed=i, dtype=torch.float64)) for i in range(3)]
-    grouped = attention.cross(x, texts, 0, [(2, 0, 2), (0, 2, 3), (1, 3, 5)])
-    alone = [attention.cross(x[:, i : i + 1], texts, 0, [(scene, 0, 1)]) for i, scene in enumerate((2, 2, 0, 1, 1))]
+    told = [(*text.layers[0], text.seen) for text in texts]
+    grouped = attention.cross(x, told, [(2, 0, 2), (0, 2, 3), (1, 3, 5)])
+    alone = [attention.cross(x[:, i : i + 1], told, [(scene, 0, 1)]) for i, scene in enumerate((2, 2, 0, 1, 1))]
     assert apart(torch.cat(alone, 1), grouped) < 1e-12
 
 
