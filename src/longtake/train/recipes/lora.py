@@ -89,6 +89,7 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Recipe]]) ->
     """The function that makes the recipe, given those of all video networks that it may be put on."""
 
     def make(config: Mapping[str, Any], out: Path) -> LoraRecipe:
+        """The recipe of a run's table and folder. ValueError if it stands on one that trains no video network."""
         settings = read_table(LoraConfig, config, "lora")
         if settings.recipe not in recipes:
             raise ValueError(
