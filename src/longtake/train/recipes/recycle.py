@@ -62,11 +62,11 @@ class RecycleConfig:
     to this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but
     those of the same frames after the network has made the video again so many times at most, each time told of
     what it made before; calls: Euler calls of each; repeats: how often each of these videos stands in a batch, with
-    noise and a level of its own, in place of other videos, since rounds take most of the time. codec: what it made also goes through the codec as frames of
-    bytes, as at a hand-over. warmup: batches whose errors all ranks share. update: how often a clean batch is
-    remembered. buckets, capacity, full, ram: see `memory.Memory`. levels: "published" draws one of 1000 shifted
-    levels evenly and weights them, "recipe" keeps those of the recipe. sprite: extra weight of the sprite, where
-    the clips know of one. rank, alpha, targets, seed: of the LoRA.
+    noise and a level of its own, in place of other videos, since rounds take most of the time. codec: what it made
+    also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share.
+    update: how often a clean batch is remembered. buckets, capacity, full, ram: see `memory.Memory`. levels:
+    "published" draws one of 1000 shifted levels evenly and weights them, "recipe" keeps those of the recipe. sprite:
+    extra weight of the sprite, where the clips know of one. rank, alpha, targets, seed: of the LoRA.
     """
 
     recipe: str = "i2v"
@@ -107,7 +107,6 @@ class RecycleConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
         if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0:
             raise ConfigError("frames are at least 1; jitter, warmup and rounds are not negative")
-
         if self.calls < 1 or self.repeats < 1 or (self.repeats > 1 and not self.rounds):
             raise ConfigError("calls and repeats are at least 1, and repeats are for rounds alone")
 
