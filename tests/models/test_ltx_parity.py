@@ -35,7 +35,7 @@ def parts():
 
 
 def their_run(pipeline: str, net, codec, texts, scheduler: dict, monkeypatch, **options):
-    """-> (packed latents after every call, the noise they began with)"""
+    """-> latents after every call, all noise that was drawn, frames (B T 3 H W) in [0, 1] if output_type is "pt" """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import diffusers
@@ -58,26 +58,35 @@ def their_run(pipeline: str, net, codec, texts, scheduler: dict, monkeypatch, **
     if "video" in options:
         monkeypatch.setattr(module, "retrieve_latents", lambda encoded, generator=None: encoded.latent_dist.mode())
         monkeypatch.setattr(pipe.video_processor, "preprocess_video", lambda video, height, width: video)
-    mask = texts.ne(0).any(-1).long()
+    mask, options = texts.ne(0).any(-1).long(), {"output_type": "latent", **options}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipe(
+        frames = pipe(
             prompt_embeds=texts[:1], prompt_attention_mask=mask[:1], negative_prompt_embeds=texts[1:],
             negative_prompt_attention_mask=mask[1:], height=8 * LATENT, width=8 * LATENT, num_frames=FRAMES,
-            frame_rate=24, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent",
+            frame_rate=24, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
             callback_on_step_end=lambda pipe, i, t, found: rows.append(found["latents"].clone()) or {}, **options,
-        )  # fmt: skip
-    return [row.transpose(1, 2).unflatten(2, (LATENTS, LATENT, LATENT)) for row in rows], starts[0]
+        ).frames  # fmt: skip
+    starts = [x if x.ndim == 5 else unpacked(x) for x in starts]
+    return [unpacked(row) for row in rows], starts, frames
 
 
-def our_run(net, codec, texts, noise, monkeypatch, grid, shift, video=None):
-    """-> latents after every model call"""
+def unpacked(tokens):
+    """Tokens (B N C) -> (B C F h w)."""
+    return tokens.transpose(1, 2).unflatten(2, (LATENTS, LATENT, LATENT))
+
+
+def our_run(net, codec, texts, noise, monkeypatch, grid, shift, video=None, grain=0.0):
+    """noise: what they drew, of which the second, if there is one, is mixed in before decoding at the level `grain`.
+    -> latents after every model call, frames (B 3 T H W) in [-1, 1]"""
     model = Model(
         name="tiny", family="ltx", limits=Limits(view=LATENTS), session=lambda: LTXSession(net), codec=codec,
         text=SimpleNamespace(encode=lambda prompts: torch.cat([texts[:1] if p == "prompt" else texts[1:] for p in prompts])),
-        fps=24.0, size=(8 * LATENT, 8 * LATENT), guidance=GUIDANCE,
+        fps=24.0, size=(8 * LATENT, 8 * LATENT), guidance=GUIDANCE, decode_noise=grain,
     )  # fmt: skip
-    table = {("start", 0, f, 0, 0): noise[:, :, f] for f in range(LATENTS)}
+    table = {("start", 0, f, 0, 0): noise[0][:, :, f] for f in range(LATENTS)}
+    if grain:  # theirs is mixed in raw space
+        table |= {("decode", 0, f, 0, 0): codec.normalise(noise[1])[:, :, f] for f in range(LATENTS)}
     calls, inner = [], engine.denoise
 
     def recording(*args, **kwargs):
@@ -89,8 +98,8 @@ def our_run(net, codec, texts, noise, monkeypatch, grid, shift, video=None):
     strategy = plan("clip", steps=STEPS, grid=grid, shift=shift)
     script = Script.of("prompt", 24, FRAMES / 24)
     rollout = engine.Rollout(model, script, strategy, noise=Recorded(table), start=video)
-    made = sum(e.video.shape[2] for e in rollout.run() if isinstance(e, engine.Frames))
-    return calls, made
+    made = [e.video for e in rollout.run() if isinstance(e, engine.Frames)]
+    return calls, torch.cat(made, 2)
 
 
 def test_latents_equal_those_of_the_pipeline(parts, monkeypatch):
@@ -100,11 +109,10 @@ def test_latents_equal_those_of_the_pipeline(parts, monkeypatch):
         use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
         shift_terminal=0.1,
     )  # fmt: skip
-    rows, noise = their_run("pipeline_ltx", nets[False], codec, texts, scheduler, monkeypatch)
-    noise = noise if noise.ndim == 5 else noise.transpose(1, 2).unflatten(2, (LATENTS, LATENT, LATENT))
+    rows, noise, _ = their_run("pipeline_ltx", nets[False], codec, texts, scheduler, monkeypatch)
     shift = token_shift(LATENTS * LATENT**2)
     calls, made = our_run(nets[False], codec, texts, noise, monkeypatch, "terminal", shift)
-    assert made == FRAMES and len(calls) == len(rows) == STEPS
+    assert made.shape[2] == FRAMES and len(calls) == len(rows) == STEPS
     assert all(apart(theirs, ours) < 1e-4 for theirs, ours in zip(rows, calls))
 
 
@@ -114,11 +122,30 @@ def test_latents_equal_those_of_the_condition_pipeline(parts, monkeypatch, known
     nets, codec, texts = parts
     video = rand(1, 3, known, 8 * LATENT, 8 * LATENT, seed=8).tanh() if known else None
     options = dict(video=video, image_cond_noise_scale=0.0) if known else {}
-    rows, noise = their_run("pipeline_ltx_condition", nets[True], codec, texts, {}, monkeypatch, **options)
+    rows, noise, _ = their_run("pipeline_ltx_condition", nets[True], codec, texts, {}, monkeypatch, **options)
     calls, made = our_run(nets[True], codec, texts, noise, monkeypatch, "quadratic", 1.0, video)
-    assert made == FRAMES and len(calls) == len(rows) == STEPS
+    assert made.shape[2] == FRAMES and len(calls) == len(rows) == STEPS
     assert all(apart(theirs, ours) < 1e-4 for theirs, ours in zip(rows, calls))
     if known:
         held = 1 + (known - 1) // 8
         assert all(torch.equal(ours[:, :, :held], calls[0][:, :, :held]) for ours in calls)
         assert apart(codec.encode(video), calls[0][:, :, :held]) < 1e-5
+
+
+def test_frames_equal_those_of_the_pipeline(parts, monkeypatch):
+    """A decoder that is told a level, and noise in what it gets; latents whose mean is not 0 nor their variance 1."""
+    nets, _, texts = parts
+    codec = shuffled(LTXCodec(tiny_codec(), timestep=0.05))
+    codec.latents_mean += rand(codec.channels, seed=5)
+    codec.latents_std *= 1 + rand(codec.channels, seed=6).abs()
+    options = dict(output_type="pt", decode_timestep=0.05)
+    found = {}
+    for grain in (0.025, 0.5):
+        _, noise, theirs = their_run(
+            "pipeline_ltx_condition", nets[True], codec, texts, {}, monkeypatch, decode_noise_scale=grain, **options
+        )
+        assert len(noise) == 2
+        _, ours = our_run(nets[True], codec, texts, noise, monkeypatch, "quadratic", 1.0, grain=grain)
+        assert apart(theirs.transpose(1, 2), (ours / 2 + 0.5).clamp(0, 1)) < 1e-4
+        found[grain] = ours
+    assert apart(found[0.025], found[0.5]) > 1e-3  # the noise is in there
