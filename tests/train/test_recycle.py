@@ -140,6 +140,39 @@ def test_rounds_tell_the_network_of_what_it_made_of_the_same_frames(tmp_path):
         assert torch.equal(seen.beside[:, 4:, 2:], clean.beside[:, 4:, 2:]) and torch.equal(seen.video, clean.video)
 
 
+class Behind(Inner):
+    """A recipe whose network is told of clean frames before the noisy ones."""
+
+    def draw(self, step, chance):
+        made = sample(int(torch.randint(1 << 30, (), generator=chance)), beside=False)
+        return replace(made, before=made.video, told=[[(0, "a ball")]] * B)
+
+    def velocity(self, told):
+        self.seen.append(told)
+        words = torch.full_like(told.video[:, :1], float(told.told[0][0][1] != "")).expand(-1, 4, -1, -1, -1)
+        return self.module(torch.cat([mix(told.video, told.noise, told.level), words, told.before], 1), told.level)
+
+
+def test_rounds_before_x_make_what_came_out_of_the_round_before_again(tmp_path):
+    table = dict(video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=2, calls=1, guidance=3.0, depth=0.6)
+    made, most = maker({"any": lambda settings, folder: Behind()})({"recipe": "any", **TABLE, **table}, tmp_path), 0
+    for step in range(8):
+        made.inner.seen.clear()
+        made.loss(step, rng(step))
+        clean, (*calls, seen) = made.inner.draw(step, rng(step)), made.inner.seen
+        found, most = [clean.video], max(most, len(calls))
+        for told, untold in zip(calls[::2], calls[1::2]):  # x has been noised by then: both hold it
+            assert torch.allclose(told.before, found[-1], atol=1e-5) and float(told.level.min()) == pytest.approx(0.6)
+            assert told.told[0][0][1] == "a ball" and untold.told[0][0][1] == ""
+            with torch.no_grad():
+                v, u = made.inner.velocity(told), made.inner.velocity(untold)
+            found.append(told.video - 0.6 * (u + 3 * (v - u)))
+        for i in range(B):
+            assert any(torch.allclose(seen.before[i], one[i], atol=1e-4) for one in found[1:]), "all frames are wrong"
+        assert torch.equal(seen.video, clean.video) and torch.equal(seen.noise, clean.noise)
+    assert most == 4, "some videos take two rounds"
+
+
 def test_rounds_make_as_many_frames_as_are_told(tmp_path):
     made = recipe(tmp_path, video=0.0, noise=0.0, told=1.0, clean=0.0, rounds=1, calls=1, frames=4)
     made.loss(0, rng())
@@ -222,6 +255,9 @@ def test_errors_go_where_they_belong():
     )
     for name in ("video", "noise", "beside"):
         assert torch.equal(getattr(got, name)[1], getattr(made, name)[1]), "the other video is clean"
+    behind = corrupted(replace(made, beside=None, before=made.video), [Chosen(told=e[:, :2], clean=False), Chosen()])
+    assert torch.equal(behind.before[0, :, :2], made.video[0, :, :2] + 1) and torch.equal(behind.video, made.video)
+    assert torch.equal(behind.before[0, :, 2:], made.video[0, :, 2:]) and torch.equal(behind.before[1], made.video[1])
     level = torch.tensor([[0.0, 0.02, 0.5, 0.5, 0.5, 0.5]] * B, dtype=torch.float64)
     held = corrupted(replace(made, beside=None, level=level), [Chosen(told=e[:, :3], clean=False), Chosen()])
     assert (held.video - made.video).abs().amax((1, 3, 4))[0].bool().tolist() == [
@@ -373,6 +409,8 @@ def test_what_is_wrong_is_said(tmp_path):
     ):
         with pytest.raises(ConfigError, match=words):
             read_table(RecycleConfig, table, "recycle")
+    with pytest.raises(ConfigError, match="depth is 0"):
+        read_table(RecycleConfig, dict(depth=0.0), "recycle")
     with pytest.raises(ConfigError, match="it is one of any"):
         recipe(tmp_path, recipe="other")
     with pytest.raises(ConfigError, match="makes no video"):

@@ -75,8 +75,8 @@ class Sample:
         return replace(self, told=[[(0, "")]] * len(self.told))
 
     def at(self, level: Tensor) -> Sample:
-        """All frames noisy, at these levels (B F)."""
-        return replace(self, level=level, known=None, before=None)
+        """All frames noisy, at these levels (B F), behind the clean ones that stand before them."""
+        return replace(self, level=level, known=None)
 
 
 def blocks_of(net: WanTransformer, frames: int) -> list[int] | None:

@@ -58,12 +58,13 @@ class RecycleConfig:
     """recipe, settings: the recipe that draws samples, and its table. preset: see PRESETS; what is given wins over it.
 
     video, noise, told: how often the error goes into the video, the noise, and the frames that the network is told
-    of; clean: how often into none of them. frames: told latent frames that get one. jitter: errors are scaled by up
+    of; clean: how often into none of them. frames: told latent frames that get one (of rounds before x: all). jitter: errors are scaled by up
     to this much, up or down. rounds: if not 0, the errors of told frames are not remembered from any clip, but
     those of the same frames after the network has made the video again so many times at most, each time told of
-    what it made before; calls: Euler calls of each; repeats: how often each of these videos stands in a batch, with
-    noise and a level of its own, in place of other videos, since rounds take most of the time. codec: what it made
-    also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share.
+    what it made before; calls: Euler calls of each, guided by `guidance`; depth: the level that a block-causal network
+    makes them again from, what came out of the round before; repeats: how often each of these videos stands in a
+    batch, with noise and a level of its own, in place of other videos, since rounds take most of the time. codec: what
+    it made also goes through the codec as frames of bytes, as at a hand-over. warmup: batches whose errors all ranks share.
     update: how often a clean batch is remembered. buckets, capacity, full, ram: see `memory.Memory`. levels:
     "published" draws one of 1000 shifted levels evenly and weights them, "recipe" keeps those of the recipe. sprite:
     extra weight of the sprite, where the clips know of one. rank, alpha, targets, seed: of the LoRA.
@@ -80,6 +81,8 @@ class RecycleConfig:
     jitter: float = 0.0
     rounds: int = 0
     calls: int = 6
+    guidance: float = 1.0
+    depth: float = 0.7
     repeats: int = 1
     codec: bool = False
     warmup: int = 50
@@ -107,6 +110,8 @@ class RecycleConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is a share from 0 to 1")
         if self.frames < 1 or self.jitter < 0 or self.warmup < 0 or self.rounds < 0:
             raise ConfigError("frames are at least 1; jitter, warmup and rounds are not negative")
+        if not 0 < self.depth <= 1:
+            raise ConfigError(f"depth is {self.depth}; it is a level above 0, at most 1")
         if self.calls < 1 or self.repeats < 1 or (self.repeats > 1 and not self.rounds):
             raise ConfigError("calls and repeats are at least 1, and repeats are for rounds alone")
 
@@ -161,7 +166,7 @@ def choose(
         found["noise"] = _jittered(entry.noise, config.jitter, rng)
     count = min(config.frames, len(level))
     if told < config.told and own is not None:
-        found["told"] = _jittered(own[:, :count], config.jitter, rng)
+        found["told"] = _jittered(own, config.jitter, rng)
     elif told < config.told and (entry := memory.draw(rng)):
         error = entry.video
         first = int(torch.randint(error.shape[1] - count + 1, (), generator=rng))
@@ -177,12 +182,13 @@ def _jittered(error: Tensor, jitter: float, rng: torch.Generator) -> Tensor:
 
 
 def corrupted(sample: Sample, chosen: Sequence[Chosen], floor: float = HISTORY) -> Sample:
-    """The sample with the errors in its video, its noise, and what the network is told beside x or goes on from.
+    """The sample with the errors in its video, its noise, and what the network is told: beside x, in the clean frames
+    before x, or in those frames of x itself that it goes on from.
 
     floor: the highest level of a frame to go on from.
     """
     video, noise = sample.video.clone(), sample.noise.clone()
-    beside = None if sample.beside is None else sample.beside.clone()
+    beside, before = (None if told is None else told.clone() for told in (sample.beside, sample.before))
     for i, one in enumerate(chosen):
         if one.video is not None:
             video[i] += one.video
@@ -192,10 +198,12 @@ def corrupted(sample: Sample, chosen: Sequence[Chosen], floor: float = HISTORY) 
             channels, count = one.told.shape[:2]
             if beside is not None:
                 beside[i, -channels:, :count] += one.told
+            elif before is not None:
+                before[i, :, :count] += one.told
             else:
                 history = (sample.level[i] <= floor).nonzero()[:count, 0]
                 video[i][:, history] += one.told[:, : len(history)]
-    return replace(sample, video=video, noise=noise, beside=beside)
+    return replace(sample, video=video, noise=noise, beside=beside, before=before)
 
 
 # ---------------------------------------------------------------- the recipe
@@ -271,21 +279,40 @@ class RecycleRecipe:
     @torch.no_grad()
     def _own(self, sample: Sample, rng: torch.Generator) -> Tensor:
         """What is wrong with told frames (B C m h w) after some rounds of being told of what was made of them before."""
-        if sample.beside is None:
-            raise ConfigError("rounds are for a network that is told of frames beside x: leave them out")
-        count, channels, told = self.config.frames, sample.video.shape[1], sample.beside
-        short, true = sample.cut(min(max(SHORT, count), sample.frames)), sample.video[:, :, :count]
+        if sample.beside is None and sample.before is None:
+            raise ConfigError("rounds are for a network that is told of frames beside x or before it: leave them out")
+        made, count = (self._beside, self.config.frames) if sample.before is None else (self._before, sample.frames)
+        true = sample.video[:, :, :count]
         last = torch.randint(1, self.config.rounds + 1, (len(true),), generator=rng)
-        error, levels = torch.zeros_like(true), ramp(self.config.calls, self.config.shift).float().expand(len(true), -1)
+        error = torch.zeros_like(true)
         for number in range(1, int(last.max()) + 1):
-            beside = told[:, :, : short.frames].clone()
-            beside[:, -channels:, :count] += error
-            noise = torch.randn(short.noise.shape, generator=rng)
-            told_of = replace(short, noise=noise, beside=beside)
-            made = remade(self.inner.video.velocity, told_of, levels)[:, :, :count]
-            goes_on = number <= last
-            error[goes_on] = self.hand(made[goes_on]) - true[goes_on]
+            frames, goes_on = made(sample, error, rng), number <= last
+            error[goes_on] = self.hand(frames[goes_on]) - true[goes_on]
         return error
+
+    def _beside(self, sample: Sample, error: Tensor, rng: torch.Generator) -> Tensor:
+        """The first frames as they are made anew by a network that is told of them, with what is wrong with them."""
+        channels, count = error.shape[1:3]
+        short = sample.cut(min(max(SHORT, count), sample.frames))
+        assert short.beside is not None
+        beside = short.beside.clone()
+        beside[:, -channels:, :count] += error
+        noise = torch.randn(short.noise.shape, generator=rng)
+        levels = ramp(self.config.calls, self.config.shift).float().expand(len(error), -1)
+        return remade(self._guided, replace(short, noise=noise, beside=beside), levels)[:, :, :count]
+
+    def _before(self, sample: Sample, error: Tensor, rng: torch.Generator) -> Tensor:
+        """All frames, each block noised and made clean again behind the blocks before it, with what is wrong with both."""
+        wrong, noise = sample.video + error, torch.randn(sample.noise.shape, generator=rng)
+        levels = self.config.depth * ramp(self.config.calls, 1.0).float().expand(len(error), -1)
+        return remade(self._guided, replace(sample, video=wrong, before=wrong, noise=noise), levels)
+
+    def _guided(self, sample: Sample) -> Tensor:
+        """The velocity as it is in use, with guidance."""
+        told = self.inner.video.velocity(sample)
+        if self.config.guidance == 1:
+            return told
+        return torch.lerp(self.inner.video.velocity(sample.untold()), told, self.config.guidance)
 
     def hand(self, latents: Tensor) -> Tensor:
         """The first latents of videos (B C m h w), through frames of bytes if codec is set."""
@@ -395,7 +422,9 @@ def maker(recipes: Mapping[str, Callable[[Mapping[str, Any], Path], Any]]) -> Ca
         if isinstance(inner, Mixed):
             inner = Whole(inner)
         if not hasattr(inner, "draw") or not hasattr(inner, "video"):
-            raise ConfigError(f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow, forcing or mixed")
+            raise ConfigError(
+                f"[recycle] recipe {settings.recipe!r} makes no video: use i2v, flow, forcing, causal or mixed"
+            )
         if settings.remembers:
             _check_shapes(inner)
         inject(inner.module, settings.rank, settings.alpha or settings.rank, settings.targets, seed=settings.seed)
