@@ -21,8 +21,8 @@ def test_a_csv_of_captions(tmp_path, mark):
         ("", "", ""),
     ]
     found = table(tmp_path, "c.csv", "\r\n".join(mark.join(row) for row in rows))
-    assert {name: caption.text for name, caption in found.captions.items()} == {
-        "a.mp4": "a dog, wet and cold", "in/b.mov": "a cat",
+    assert {name: [(start, caption.text) for start, caption in said] for name, said in found.captions.items()} == {
+        "a.mp4": [(0, "a dog, wet and cold")], "in/b.mov": [(0, "a cat")],
     }  # fmt: skip
     assert found.lines == {"a.mp4": 2, "in/b.mov": 4} and found.ignored == ["mood"]
 
@@ -32,13 +32,27 @@ def test_a_jsonl_of_parts(tmp_path):
         '{"video": "a.mp4", "subject": ["a cat", "a dog"], "shot size": "wide"}\n\n{"path": "in\\\\b.mov", "text": "x"}'
     )
     found = table(tmp_path, "c.jsonl", lines)
-    assert found.captions["a.mp4"].sentence() == "Wide shot: a cat and a dog."
-    assert found.captions["in/b.mov"].text == "x" and found.lines["in/b.mov"] == 3
+    assert found.captions["a.mp4"][0][1].sentence() == "Wide shot: a cat and a dog."
+    assert found.captions["in/b.mov"][0][1].text == "x" and found.lines["in/b.mov"] == 3
+
+
+def test_a_video_may_have_a_caption_for_every_time(tmp_path):
+    found = table(tmp_path, "c.csv", "file,start,caption\na.mp4,2.5,then\na.mp4,,first\nb.mov,1,late\n")
+    assert [(start, said.text) for start, said in found.captions["a.mp4"]] == [(0, "first"), (2.5, "then")]
+    assert [start for start, _ in found.captions["in/b.mov"]] == [1] and found.ignored == []
+    for start, words in (
+        ("x", "start 'x' is no time"),
+        ("-1", "is no time"),
+        ("nan", "no time"),
+        ("2.50", "in line 2"),
+    ):
+        with pytest.raises(TableError, match=words):
+            table(tmp_path, "c.csv", f"file,start,caption\na.mp4,2.5,then\na.mp4,{start},other\n")
 
 
 def test_names_match_in_any_spelling_of_their_letters(tmp_path):
     found = table(tmp_path, "c.csv", "file,caption\nu\u0308.mp4,decomposed\nelsewhere.mp4,x\n")
-    assert found.captions["in/ü.mp4"].text == "decomposed" and found.strangers == ["line 3: elsewhere.mp4"]
+    assert found.captions["in/ü.mp4"][0][1].text == "decomposed" and found.strangers == ["line 3: elsewhere.mp4"]
 
 
 def test_all_faults_are_told_at_once(tmp_path):
@@ -74,7 +88,9 @@ def test_faults_of_a_whole_table(tmp_path, name, content, words):
 
 
 def test_encodings(tmp_path):
-    assert table(tmp_path, "c.csv", "file,caption\na.mp4,café\n".encode("utf-16")).captions["a.mp4"].text == "café"
+    assert (
+        table(tmp_path, "c.csv", "file,caption\na.mp4,café\n".encode("utf-16")).captions["a.mp4"][0][1].text == "café"
+    )
     (tmp_path / "a.txt").write_bytes("café\n au lait".encode("cp1252"))
     assert read_text(tmp_path / "a.txt", "cp1252").text == "café au lait"
     with pytest.raises(TableError, match="--encoding"):
@@ -90,6 +106,8 @@ def test_two_tables_in_a_folder_are_one_too_many(tmp_path):
     assert find_table(tmp_path) is None
     (tmp_path / "a.csv").touch()
     assert find_table(tmp_path) == tmp_path / "a.csv"
+    (tmp_path / "video.csv").touch()  # belongs to a video
+    assert find_table(tmp_path, ["video.mp4", "in/a.mp4"]) == tmp_path / "a.csv"
     (tmp_path / "b.jsonl").touch()
     with pytest.raises(TableError, match="--captions"):
         find_table(tmp_path)

@@ -75,7 +75,7 @@ def trained(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     recipe = RECIPES["i2v"](table, out)
     data = recipe.video.data
-    rows = tracks(list(data.clips.values()), 9, 4).unflatten(2, (4, 2)).mean(2)
+    rows = tracks(data, list(data.clips), 9, 4).unflatten(2, (4, 2)).mean(2)
     data.latents.copy_(4 * rows.repeat(1, 1, 2).transpose(1, 2)[..., None, None])
     train(recipe, replace(SHORT, steps=40, lr=1e-2, ema=0.5), out, quiet, {"i2v": table})
     return recipe, out
@@ -158,7 +158,7 @@ def test_rows_of_a_sample_are_those_of_its_clip_and_are_left_out_at_times(table,
     samples = [recipe.draw(0, rng(seed)) for seed in range(60)]
     share = sum(sample.track is None for sample in samples) / 60
     assert 0.4 - 0.25 < share < 0.4 + 0.25
-    rows = tracks([recipe.video.data.clips[0]], 3, 4)[0].unflatten(1, (4, 2))
+    rows = tracks(recipe.video.data, [0], 3, 4)[0].unflatten(1, (4, 2))
     clip = torch.from_numpy(recipe.video.data.clips[0].track(0, 9)).float()
     assert torch.equal(rows[0], clip[:1].expand(4, 2)) and torch.equal(rows[1:].flatten(0, 1), clip[1:])
 

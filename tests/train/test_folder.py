@@ -141,6 +141,34 @@ def test_a_finished_run_is_a_model_of_its_footage(name, root, tmp_path):
     assert recipe.check(1, tmp_path) == {} and (tmp_path / "sheet-000001.png").exists() and recipe.scores() == ()
 
 
+def test_a_folder_of_driven_clips_whose_captions_change(root, tmp_path):
+    """The sound of a real video drives it; image to video, error recycling on top, and a model that hears a track."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(real("bigbuckbunny.mp4"), tmp_path / "in")
+    (tmp_path / "in" / "all.csv").write_text(
+        "file,start,caption\nbigbuckbunny.mp4,0,a rabbit\nbigbuckbunny.mp4,1.4,grass\n"
+    )
+    prepare(tmp_path / "in", tmp_path / "out", Request(Rules(side=100), "none"))
+    footage = {"seconds": [0.7], "sizes": [[24, 40]], "track": "sound", "cache": str(tmp_path / "latents")}
+    net = {**NETS["i2v"], "track_dim": 4}
+    settings = table(root, network=net, footage=footage, untracked=0.0, **MORE["i2v"]) | {
+        "folder": str(tmp_path / "out")
+    }
+    recipe = made("i2v", {**settings, "card": {"options": {"overlap": 1}, "steps": 2}}, tmp_path / "run")
+    sample = recipe.draw(0, rng(0))
+    assert sample.track.shape == (*sample.level.shape, 4) and sample.track.max() > 0
+    samples = [recipe.draw(step, rng(step)) for step in range(30)]
+    said = {tuple(captions) for sample in samples for captions in sample.told}
+    assert any([words for _, words in captions] == ["a rabbit", "grass"] and captions[1][0] > 0 for captions in said)
+    train(recipe, replace(SHORT, steps=1), tmp_path / "run", quiet, {"i2v": settings})
+    assert recipe.check(1, tmp_path) == {} and recipe.scores() == () and load(tmp_path / "run" / "model").track == 1
+    inner = {**settings, "init": str(tmp_path / "run" / "model"), "network": {}}
+    again = made("recycle", {"recipe": "i2v", "rank": 2, "settings": inner}, tmp_path / "recycle")
+    assert torch.isfinite(again.loss(0, rng(0)).total)
+    with pytest.raises(ValueError, match="driven by a sound need track_dim = 4"):
+        made("i2v", {**settings, "network": {**NETWORK, **NETS["i2v"], "text_dim": 24}}, tmp_path / "deaf")
+
+
 def test_a_lora_learns_real_clips(tmp_path):
     """On top of pocket, with its codec, frame rate and size; the loss of one batch falls."""
     (tmp_path / "in").mkdir()

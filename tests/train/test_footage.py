@@ -1,6 +1,8 @@
 """Clips of a prepared folder: the right pixels, latents that are encoded once, buckets in proportion, and what changed."""
 
+import random
 import shutil
+import wave
 from collections import Counter
 
 import numpy as np
@@ -162,6 +164,86 @@ def test_a_file_that_changed_or_went_is_named(prepared, tmp_path):
         found.latents(0)
     with pytest.raises(VideoError, match=r"b\.mp4"):
         found.latents(2)
+
+
+# ---------------------------------------------------------------- captions over time, and what drives a clip
+def test_captions_that_change_in_a_clip(prepared, tmp_path):
+    shutil.copytree(prepared / "in", tmp_path / "in")
+    (tmp_path / "in" / "a.txt").unlink()
+    table = "file,start,caption\na.mp4,0,one\na.mp4,0.5,two\na.mp4,1.2,three\nb.mp4,9,never\n"
+    (tmp_path / "in" / "captions.csv").write_text(table)
+    prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    found = footage(tmp_path, tmp_path, seconds=[1.0])  # 17 frames of 16 a second, from 0 and from 17/16 s
+    assert [clip.kept.video for clip in found.clips[:3]] == ["a.mp4", "a.mp4", "b.mp4"]
+    assert found.captions(0) == [(0, "one"), (3, "two")], "latent 3 begins with frame 9, the first after 0.5 s"
+    assert found.captions(1) == [(0, "two"), (2, "three")] and found.captions(2) == [(0, "")]
+    assert [found.caption(0, latent) for latent in range(5)] == ["one", "one", "one", "two", "two"]
+    assert found.change(0) == 3 and found.change(2) is None
+    chance = random.Random(0)
+    assert found.told(0, 1, 4, chance) == [(0, "one"), (2, "two")] and found.told(0, 3, 2, chance) == [(0, "two")]
+    before = found.facts()
+    (tmp_path / "in" / "captions.csv").write_text(table.replace("two", "another"))
+    prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    assert changes(before, footage(tmp_path, tmp_path, seconds=[1.0]).facts())
+
+
+def test_a_caption_by_hand_keeps_what_comes_later(prepared, tmp_path):
+    shutil.copytree(prepared / "in", tmp_path / "in")
+    (tmp_path / "in" / "a.txt").unlink()
+    (tmp_path / "in" / "captions.csv").write_text("file,start,caption\na.mp4,0,one\na.mp4,0.5,two\n")
+    prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    shots = tmp_path / "out" / "shots.jsonl"
+    shots.write_text(shots.read_text().replace('"one"', '"mine"', 1))
+    (tmp_path / "in" / "captions.csv").unlink()
+    prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    assert footage(tmp_path, tmp_path, seconds=[1.0]).captions(0) == [(0, "mine"), (3, "two")]
+
+
+@pytest.fixture
+def driven(prepared, tmp_path):
+    """A folder whose videos a.mp4 and b.mp4 have tables beside them, a row per frame of the file."""
+    shutil.copytree(prepared / "in", tmp_path / "in")
+    for name, frames in (("a", 40), ("b", 20)):
+        np.savetxt(tmp_path / "in" / f"{name}.csv", np.arange(2 * frames).reshape(-1, 2), delimiter=",")
+    assert prepare(tmp_path / "in", tmp_path / "out", REQUEST).kept == 4
+    return tmp_path
+
+
+def test_a_table_beside_a_video_drives_its_clips(driven, tmp_path):
+    said = []
+    found = footage(driven, tmp_path, said=said, seconds=[1.0], track=".csv")
+    assert [clip.kept.video for clip in found.clips] == ["a.mp4", "a.mp4", "b.mp4"] and found.driven == 2
+    assert any("1 videos have no .csv beside them, such as tall.mp4" in line for line in said)
+    assert torch.equal(found.driving(1), torch.arange(34, 68).float().view(17, 2)), "rows 17 to 33 of the video"
+    half = footage(driven, tmp_path, seconds=[1.0], fps=8.0, track=".csv")
+    assert half.driving(0)[:3, 0].tolist() == [0, 4, 8], "of every second frame"
+    before = found.facts()
+    np.savetxt(driven / "in" / "b.csv", np.ones((20, 2)), delimiter=",")
+    changed = changes(before, footage(driven, tmp_path, seconds=[1.0], track=".csv").facts())
+    assert [line.split(" was ")[0] for line in changed] == ["videos.b.mp4"]
+
+
+def test_a_sound_drives_clips_by_the_clock(driven, tmp_path):
+    loud = np.repeat(np.r_[np.full(8, 0.25), np.ones(8)], 1000)  # half a second each, at 16,000 a second
+    with wave.open(str(driven / "in" / "a.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16000)
+        file.writeframes((loud * 30000).astype("<i2").tobytes())
+    found = footage(driven, tmp_path, seconds=[1.0], track=".wav")
+    assert found.driven == 1 and len(found) == 2
+    assert torch.allclose(found.driving(0)[:, 0], torch.tensor([0.25] * 8 + [1.0] * 8 + [0.0]), atol=1e-3)
+    assert not found.driving(1).any(), "silence behind its end"
+
+
+def test_tracks_that_cannot_be(driven, tmp_path):
+    for track, words in ((".wav", "no video has a .wav"), ("csv", "suffix of a file"), ("sound", "read as a sound")):
+        with pytest.raises(ConfigError, match=words):
+            footage(driven, tmp_path, seconds=[1.0], track=track)
+    np.savetxt(driven / "in" / "b.csv", np.ones((20, 3)), delimiter=",")
+    with pytest.raises(ConfigError, match=r"2 in that of a\.mp4, 3 in that of b\.mp4"):
+        footage(driven, tmp_path, seconds=[1.0], track=".csv")
+    np.savetxt(driven / "in" / "a.csv", np.ones((30, 2)), delimiter=",")
+    with pytest.raises(ConfigError, match=r"a\.csv has 30 rows"):
+        footage(driven, tmp_path, seconds=[1.0], track=".csv")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +28,8 @@ class Kept:
     """A shot worth learning from. video: its file, relative to the folder; sha256: of that file. size: (height, width).
 
     caption: as it is told to the text encoder ("" if nobody said anything). said_by: where the caption is from.
-    text: share of the picture that is text, if that was measured.
+    text: share of the picture that is text, if that was measured. later: (seconds from the start of the shot, what is told
+    from then on).
     """
 
     video: str
@@ -38,6 +39,7 @@ class Kept:
     caption: Caption = field(default_factory=Caption)
     said_by: str = ""
     text: float | None = None
+    later: Sequence[tuple[float, str]] = ()
 
     @property
     def name(self) -> str:
@@ -50,7 +52,8 @@ class Kept:
         measures = {**shot.pop("measures"), **({} if self.text is None else {"text": self.text})}
         head = {"video": self.video, "sha256": self.sha256, "size": list(self.size)}
         tail = {"caption": self.caption.sentence(), "parts": self.caption.facts(), "said_by": self.said_by}
-        return {**head, **shot, **tail, "measures": measures}
+        more = {"later": [list(each) for each in self.later]} if self.later else {}
+        return {**head, **shot, **tail, **more, "measures": measures}
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> Kept:
@@ -63,7 +66,8 @@ class Kept:
         caption, said_by = Caption(**facts["parts"]), facts["said_by"]
         if caption.sentence() != facts["caption"]:  # edited by hand: what is written counts
             caption, said_by = Caption(text=facts["caption"]), BY_HAND
-        return Kept(facts["video"], facts["sha256"], size, shot, caption, said_by, text)
+        later = tuple((float(seconds), str(words)) for seconds, words in facts.get("later", ()))
+        return Kept(facts["video"], facts["sha256"], size, shot, caption, said_by, text, later)
 
 
 def read(out: Path) -> Iterator[Kept]:

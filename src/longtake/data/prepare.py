@@ -74,8 +74,8 @@ def prepare(folder: Path, out: Path, request: Request, watch: Watch = lambda don
     out.mkdir(parents=True, exist_ok=True)
     report = Report()
     files = list(_files(folder, out, report))
-    table_file = request.captions or find_table(folder)
     names = [name for name in files if Path(name).suffix.lower() in VIDEOS]
+    table_file = request.captions or find_table(folder, names)
     table = read_table(table_file, files, request.encoding) if table_file else Table()
     videos = sorted({*names, *table.captions})
     if not videos:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,9 @@ from longtake.data.manifest import BY_HAND, DROPPED, SHOTS, Kept, Place, replaci
 from longtake.data.report import Report
 from longtake.data.tables import Table, TableError, read_text
 from longtake.data.video import VideoError
+
+Stream = Sequence[tuple[float, Caption]]  # seconds from the beginning of a video, and what it shows from then on
+Told = tuple[Caption, str, Sequence[tuple[float, str]]]  # of a shot: at its start, who says so, and later
 
 
 @dataclass
@@ -69,22 +72,22 @@ class Sorting:
             self._keep_edited(dropped)
         self.report.errors.sort()
 
-    def _written(self, video: str) -> tuple[Caption, str]:
+    def _written(self, video: str) -> tuple[Stream, str]:
         """What people wrote about a video, and where: the table's line, else the .txt beside it."""
         if video in self.table.captions:
             assert self.table.path
             return self.table.captions[video], f"{self.table.path.name} line {self.table.lines[video]}"
         text = (self.folder / video).with_suffix(".txt")
         if text.exists():
-            return read_text(text, self.encoding), shown(text.name)
-        return Caption(), ""
+            return [(0.0, read_text(text, self.encoding))], shown(text.name)
+        return [], ""
 
     def _sort(
-        self, video: str, file: Analysis, shot: Shot, written: tuple[Caption, str], kept: TextIO, dropped: TextIO
+        self, video: str, file: Analysis, shot: Shot, written: tuple[Stream, str], kept: TextIO, dropped: TextIO
     ) -> None:
         """Write a shot where it belongs, and count it."""
         reasons, text = dict(broken(self.rules, shot, file)), None
-        caption, source = self._by_hand(video, file, shot) or written
+        caption, source, later = self._by_hand(video, file, shot) or _cut(*written, shot)
         try:
             if not reasons:
                 text = self._text(video, file, shot, reasons)
@@ -94,7 +97,7 @@ class Sorting:
         except (CaptionerError, VideoError) as error:
             reasons["failed"] = str(error)
             self.report.errors.append((_name(video, shot), str(error)))
-        found = Kept(video, file.sha256, file.size, shot, caption, source, text)
+        found = Kept(video, file.sha256, file.size, shot, caption, source, text, later)
         words = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or caption.sentence()
         self.report.count(video, shot, words, list(reasons))
         if reasons:
@@ -104,14 +107,14 @@ class Sorting:
             self.report.captions[_kind(source)] += 1
             kept.write(json.dumps(found.facts()) + "\n")
 
-    def _by_hand(self, video: str, file: Analysis, shot: Shot) -> tuple[Caption, str] | None:
-        """The caption that was written by hand for a shot: of this file, or else of another one of the same content."""
+    def _by_hand(self, video: str, file: Analysis, shot: Shot) -> Told | None:
+        """What was written by hand of a shot: of this file, or else of another one of the same content."""
         place = (file.sha256, shot.start, shot.stop)
         if place not in self.edited:
             return None
         self.met.add(place)
-        found = self.edited[place]
-        return found.get(video, next(iter(found.values()))).caption, BY_HAND
+        found = self.edited[place].get(video, next(iter(self.edited[place].values())))
+        return found.caption, BY_HAND, found.later
 
     def _keep_edited(self, dropped: TextIO) -> None:
         """Write down the captions by hand whose shots are not there now, for when they are there again."""
@@ -172,6 +175,17 @@ class Sorting:
         with replacing(place) as out:
             json.dump(answer, out)
         return answer
+
+
+def _cut(stream: Stream, source: str, shot: Shot) -> Told:
+    """What a stream of captions says of a shot: at its start, and later, in seconds from there."""
+    begins, caption = float(shot.first * Fraction(shot.base)), Caption()
+    for second, said in stream:
+        if second <= begins + 1e-6:
+            caption = said
+    inside = [(round(second - begins, 6), said) for second, said in stream if second > begins + 1e-6]
+    later = [(second, said.sentence()) for second, said in inside if second < shot.seconds]
+    return caption, source if caption else "", later
 
 
 def _name(video: str, shot: Shot) -> str:

@@ -1,7 +1,8 @@
 """Captions that people wrote: a .txt beside each video, or one .csv or .jsonl table for the folder.
 
-A table has a column (or key) `file` and either `caption` or parts of the schema (see caption.Caption). Everything wrong
-with a table is told at once, line by line, before any video is touched.
+A table has a column (or key) `file` and either `caption` or parts of the schema (see caption.Caption). With `start`, in
+seconds from the beginning of a video, it has a row for every time from which on another caption holds. Everything wrong with a
+table is told at once, line by line, before any video is touched.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -35,22 +37,26 @@ class Row:
     line: int
     file: str
     caption: Caption
+    start: float = 0.0
 
 
 @dataclass
 class Table:
-    """The captions of a folder. strangers: "line n: file" of rows whose video is not there; ignored: unused columns."""
+    """The captions of a folder: of every video in the table, (seconds from its beginning, what it shows from then on), in
+    order, and the line of its first row. strangers: "line n: file" of rows whose video is not there; ignored: unused columns."""
 
     path: Path | None = None
-    captions: dict[str, Caption] = field(default_factory=dict)
+    captions: dict[str, list[tuple[float, Caption]]] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
 
-def find_table(folder: Path) -> Path | None:
-    """The one table at the top of a folder. TableError if there are several."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and not p.name.startswith("."))
+def find_table(folder: Path, videos: Sequence[str] = ()) -> Path | None:
+    """The one table at the top of a folder that is not called as a video beside it. TableError if there are several."""
+    own = {PurePosixPath(video).with_suffix("").as_posix() for video in videos}
+    here = (p for p in folder.iterdir() if p.suffix.lower() in TABLES and not p.name.startswith("."))
+    found = sorted(p for p in here if p.stem not in own)
     if len(found) > 1:
         raise TableError(
             f"{folder} holds several tables ({', '.join(p.name for p in found)}): say which with --captions"
@@ -72,15 +78,18 @@ def read_table(path: Path, videos: Sequence[str], encoding: str = "utf-8") -> Ta
             video = names.find(row.file)
             if video is None:
                 table.strangers.append(f"line {line}: {row.file}")
-            elif video in table.captions:
+            elif row.start in (start for start, _ in table.captions.get(video, ())):
                 raise CaptionError(f"{row.file} has a caption already, in line {table.lines[video]}")
             else:
-                table.captions[video], table.lines[video] = row.caption, line
+                table.captions.setdefault(video, []).append((row.start, row.caption))
+                table.lines.setdefault(video, line)
         except CaptionError as error:
             faults.append(f"line {line}: {error}")
     if faults:
         more = f"\n  and {len(faults) - MOST} more" if len(faults) > MOST else ""
         raise TableError(f"{path.name} has faults:\n  " + "\n  ".join(faults[:MOST]) + more)
+    for stream in table.captions.values():
+        stream.sort(key=lambda each: each[0])
     table.ignored = [name for name in columns if _part(name) is None]
     return table
 
@@ -114,25 +123,40 @@ def _row(line: int, values: Mapping[str, Any] | str) -> Row:
     """A line as file and caption. CaptionError says what is wrong with it."""
     if isinstance(values, str):
         raise CaptionError(values)
-    file, parts = "", {}
+    file, start, parts = "", 0.0, {}
     for name, value in values.items():
         part = _part(name)
         if part == "file":
             file = tidy(str(value or ""))
+        elif part == "start":
+            start = _seconds(value)
         elif part:
             parts[part] = value
     if not file:
         raise CaptionError(f"it names no file (`{FILE[0]}`)")
     if not (caption := Caption.of(parts)):
         raise CaptionError(f"{file} has an empty caption")
-    return Row(line, file, caption)
+    return Row(line, file, caption, start)
+
+
+def _seconds(value: Any) -> float:
+    """A time from the beginning of a video; nothing is its beginning."""
+    try:
+        seconds = float(str(value).strip() or 0) if value is not None else 0.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise CaptionError(f"start {value!r} is no time: give seconds from the beginning of the video, such as 2.5")
+    return seconds
 
 
 def _part(column: str) -> str | None:
-    """What a column means: file, caption, or a part of the schema."""
+    """What a column means: file, start, caption, or a part of the schema."""
     name = column.strip().lower().replace(" ", "_").replace("-", "_")
     if name in FILE:
         return "file"
+    if name == "start":
+        return name
     return "caption" if name in TEXT else name if name in {f.name for f in fields(Caption)} else None
 
 
@@ -143,7 +167,7 @@ def _csv(text: str, columns: list[str], name: str) -> Iterator[Line]:
     try:
         columns += next(reader, [])
         known = [_part(column) for column in columns]
-        if "file" not in known or len(set(known) - {None, "file"}) == 0:
+        if "file" not in known or len(set(known) - {None, "file", "start"}) == 0:
             raise TableError(
                 f"{name} line 1 must name the columns `file` and `caption` (or parts of a caption); it has: "
                 f"{', '.join(columns) or 'nothing'}"

@@ -152,6 +152,15 @@ class Latents:
         """See `Clips`."""
         return self.source.drive
 
+    @property
+    def driven(self) -> int:
+        """See `Clips`."""
+        return DRIVES[self.drive] if self.drive else 0
+
+    def driving(self, number: int) -> Tensor:
+        """See `Clips`."""
+        return torch.from_numpy(self.clips[number].track(0, self.source.frames)).float()
+
     @cached_property
     def steady(self) -> list[int]:
         """Clips in which nothing is told to change: a passage of a story is told by where it goes."""

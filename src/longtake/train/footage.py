@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
@@ -25,12 +26,14 @@ from torch import Tensor
 from longtake.data.analysis import content
 from longtake.data.manifest import about, read
 from longtake.data.video import Fit, Video, VideoError
+from longtake.geometry import first_frame
 from longtake.train.buckets import Clip, Sorted, sort
 from longtake.train.config import ConfigError
 from longtake.train.lot import Lot
 from longtake.train.pairs import Pair, pairs
 from longtake.train.sample import Told
 from longtake.train.store import OVERHEAD, Store
+from longtake.train.tracks import check_kind, driven, file_of, rows
 
 VERSION = 1  # of how pixels become latents; part of every key
 GB = 10**9
@@ -40,7 +43,8 @@ Encode = Callable[[Tensor], Tensor]  # frames (B 3 T H W) in [-1, 1] -> normalis
 @dataclass(frozen=True)
 class FootageConfig:
     """How shots become clips. fps: of the clips (0: the model's). seconds: their lengths, each rounded up to whole
-    latents (none: as much as the network sees at once). sizes: (height, width) in pixels (none: the model's).
+    latents (none: as much as the network sees at once). sizes: (height, width) in pixels (none: the model's). track:
+    what drives them, the suffix of a file beside each video or "sound", its own (see `tracks`).
 
     cache: folder of their latents (none: `latents` in the prepared folder), cache_gb: what it may hold.
     """
@@ -48,6 +52,7 @@ class FootageConfig:
     fps: float = 0.0
     seconds: Sequence[float] = ()
     sizes: Sequence[Sequence[int]] = ()
+    track: str = ""
     cache: str = ""
     cache_gb: float = 50.0
 
@@ -56,6 +61,7 @@ class FootageConfig:
             raise ValueError("fps and cache_gb are not negative, and seconds are lengths of clips, such as [4.0, 8.0]")
         if any(len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size) for size in self.sizes):
             raise ValueError("sizes are pairs of height and width in pixels, such as [[480, 832], [832, 480]]")
+        check_kind(self.track)
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,8 @@ class Footage:
     encode: Encode
     fps: float
     size: tuple[int, int]  # the first of the sizes
+    drive: str = ""  # what drives the clips, see `FootageConfig.track`
     checked: set[str] = field(default_factory=set)  # files whose content was seen to be what it was
-
-    drive = ""
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -128,13 +133,25 @@ class Footage:
         """What a run must find unchanged to go on: the clips and captions of every video, hashed, and their shapes."""
         videos: dict[str, Any] = {}
         for clip in self.clips:
-            said = [clip.key, clip.pair.frames, clip.kept.caption.sentence()]
+            said = [clip.key, clip.pair.frames, clip.kept.caption.sentence(), *clip.kept.later, *self._hashed(clip)]
             videos.setdefault(clip.kept.video, hashlib.sha256()).update(json.dumps(said).encode())
         shapes = {pair.name: len(numbers) for pair, numbers in self.buckets}
         names = {video: found.hexdigest()[:12] for video, found in sorted(videos.items())}
         return {"clips": len(self), "codec": self.sees.codec[:12], "buckets": shapes, "videos": names}
 
+    def _hashed(self, clip: Clip) -> list[str]:
+        return [content(file_of(self.folder / clip.kept.video, self.drive))] if self.drive else []
+
     # ------------------------------------------------------------ what it gives
+    @property
+    def driven(self) -> int:
+        """See `Clips`."""
+        return self.driving(0).shape[1] if self.drive else 0
+
+    def driving(self, number: int) -> Tensor:
+        """What drives the frames of a clip (T, D)."""
+        return rows(self.folder, self.clips[number], self.drive, self.fps)
+
     @property
     def channels(self) -> int:
         """See `Clips`."""
@@ -150,16 +167,31 @@ class Footage:
         return latents, torch.zeros(latents.shape[1:])
 
     def change(self, number: int) -> int | None:
-        """See `Clips`: a shot has one caption."""
-        return None
+        """See `Clips`."""
+        return next((latent for latent, _ in self.captions(number)[1:]), None)
 
     def caption(self, number: int, latent: int = 0, chance: random.Random | None = None) -> str:
         """See `Clips` ("" if nobody said anything)."""
-        return self.clips[number].kept.caption.sentence()
+        return next(words for first, words in reversed(self.captions(number)) if first <= latent)
 
     def told(self, number: int, start: int, frames: int, chance: random.Random) -> Told:
         """See `Clips`."""
-        return [(0, self.caption(number))]
+        after = [(first - start, words) for first, words in self.captions(number) if start < first < start + frames]
+        return [(0, self.caption(number, start)), *after]
+
+    def captions(self, number: int) -> list[tuple[int, str]]:
+        """All captions of a clip, each with the latent from whose first frame on it holds."""
+        clip = self.clips[number]
+        shot, found = clip.kept.shot, list[tuple[int, str]]()
+        for latent in range(clip.pair.shape[0]):
+            seconds = float((clip.stamps[first_frame(latent, self.sees.stride)] - shot.first) * Fraction(shot.base))
+            said = [
+                clip.kept.caption.sentence(),
+                *(words for second, words in clip.kept.later if second <= seconds + 1e-6),
+            ]
+            if not found or said[-1] != found[-1][1]:
+                found.append((latent, said[-1]))
+        return found
 
     @torch.no_grad()
     def latents(self, number: int, version: Version | None = None) -> Tensor:
@@ -239,9 +271,12 @@ def open_footage(
     for line in told.lines():
         report(line)
     _refuse_nothing(prepared, told)
+    folder, clips = Path(about(prepared)["folder"]), told.clips
+    if config.track:
+        clips = driven(folder, clips, config.track, fps, report)
     store = Store(Path(config.cache) if config.cache else prepared / "latents", round(config.cache_gb * GB))
     size = (found[0].height, found[0].width)
-    return Footage(Path(about(prepared)["folder"]), told.clips, store, sees, encode, fps, size)
+    return Footage(folder, clips, store, sees, encode, fps, size, config.track)
 
 
 def made_by(model: Path | None, config: FootageConfig) -> tuple[float, tuple[int, int]]:

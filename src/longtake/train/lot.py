@@ -40,6 +40,13 @@ class Clips(Protocol):
     def lot(self, length: Callable[[torch.Generator], int], rng: torch.Generator) -> Lot:
         """What a step draws from; length: draws a length, for clips that know none of their own."""
 
+    @property
+    def driven(self) -> int:
+        """Numbers that drive a frame, 0 if nothing drives them."""
+
+    def driving(self, number: int) -> Tensor:
+        """What drives the frames of a clip (T, D)."""
+
     def longest(self, number: int) -> int:
         """Latents of a clip."""
 

@@ -32,6 +32,7 @@ from longtake.models.wan_session import WanSession
 from longtake.plan import Limits
 from longtake.script import Script
 from longtake.settings import Settings
+from longtake.track import Track
 from longtake.train.cache import Coder, check_codec
 from longtake.train.config import read_table
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
@@ -165,7 +166,7 @@ class Video:
 
     def _warn(self, footage: Footage) -> None:
         """Tell of captions that are missing, and of words that the text encoder does not know."""
-        told = {footage.caption(number) for number in range(len(footage))}
+        told = {words for number in range(len(footage)) for _, words in footage.captions(number)}
         strange = sorted({word for text in told for word in self.text.unknown(text)})
         if strange:
             reporting()(
@@ -225,18 +226,18 @@ class Video:
         """Names of what `check` gives."""
         if self.codec_folder is None or not self.config.judged:
             return ()
-        if self.data.drive:
-            return driven.SCORES
-        return () if isinstance(self.data, Footage) else JUDGED
+        if isinstance(self.data, Footage):
+            return ()
+        return driven.SCORES if self.data.drive else JUDGED
 
     def check(self, step: int, out: Path) -> dict[str, float]:
         """Share of a few prompts that is obeyed, {colour, shape, motion, scenery}; a contact sheet goes to out."""
         if self.codec_folder is None or not self.config.judged:
             return {}
-        if self.data.drive:
-            return driven.check(self.model(), self.data.drive, self.config.judged, out / f"sheet-{step:06d}.png")
         if isinstance(self.data, Footage):
             return shown(self.model(), self.data, self.config.judged, out / f"sheet-{step:06d}.png")
+        if self.data.drive:
+            return driven.check(self.model(), self.data.drive, self.config.judged, out / f"sheet-{step:06d}.png")
         return obeyed(self.model(), self.config.judged, out / f"sheet-{step:06d}.png")
 
     def finish(self, out: Path) -> None:
@@ -333,18 +334,22 @@ def shown(model: Model, footage: Footage, count: int, sheet: Path) -> dict[str, 
     for number in evenly(usual, count):
         text, frames = footage.caption(number), footage.clips[number].pair.frames
         first = footage.frames(number, 1) if model.limits.context == "beside" else None
-        rows.append((text, small(sampled(model, text, number, frames, first))))
+        track = Track(footage.driving(number)) if footage.drive and model.track else None
+        rows.append((text, small(sampled(model, text, number, frames, first, track))))
     if rows:
         save_sheet(sheet, rows, columns=6, scale=1)
     return {}
 
 
-def sampled(model: Model, text: str, seed: int, frames: int, image: Tensor | None = None) -> Tensor:
-    """The model's video of a prompt (T, 3, H, W) in [0, 1], so many frames long; image (1 3 1 H W): its first frame."""
+def sampled(
+    model: Model, text: str, seed: int, frames: int, image: Tensor | None = None, track: Track | None = None
+) -> Tensor:
+    """The model's video of a prompt (T, 3, H, W) in [0, 1], so many frames long; image (1 3 1 H W): its first frame;
+    track: what drives it."""
     settings = Settings.resolve(model, text, seconds=frames / model.fps, seed=seed)
     rollout = Rollout(
         model, Script.from_facts(settings.script), settings.make_plan(), seeds=(settings.seed,), start=image,
-        guidance=settings.guidance, fps=settings.fps,
+        guidance=settings.guidance, fps=settings.fps, track=track,
     )  # fmt: skip
     made = torch.cat([event.frames[0] for event in rollout.run() if isinstance(event, Frames)])
     return made.permute(0, 3, 1, 2).float() / 255

@@ -72,7 +72,10 @@ class Forcing:
                 start = min(max(change - history, 0), last)
             first_new = start + history
         words = "" if chance.random() < self.config.drop else data.caption(number, first_new, chance)
-        return *data.window(number, start, lot.frames), [(0, words)]
+        told = [(0, words)]
+        if words and pattern != Pattern.HISTORY and change is not None:
+            told = list(data.told(number, start, lot.frames, chance))
+        return *data.window(number, start, lot.frames), told
 
 
 def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:

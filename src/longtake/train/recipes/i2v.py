@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.geometry import frames_of_latents
 from longtake.models import wan_codec
 from longtake.track import Track
 from longtake.train.cache import Coder
@@ -29,8 +28,6 @@ from longtake.train.recipes.flow import FlowConfig, beginnings
 from longtake.train.sample import Sample
 from longtake.train.told import Givens, Tolds, fill_told, load_told, told_of
 from longtake.train.video import Video, VideoRecipe
-from longtake.world import Clip
-from longtake.world.driven import DRIVES
 
 CARD = Card(
     name="pocket-i2v", kind="i2v", plan="crossclip", options={"overlap": 1},
@@ -41,7 +38,7 @@ CARD = Card(
 @dataclass(frozen=True)
 class I2vConfig(FlowConfig):
     """given: how many frames are given, see `told.Givens`. untracked: share of steps without the track, where a track
-    drives the clips (source.drive), so that guidance can move away from that."""
+    drives the clips (source.drive, or footage.track), so that guidance can move away from that."""
 
     given: Mapping[str, Any] = field(default_factory=dict)
     untracked: float = 0.1
@@ -65,27 +62,26 @@ def make(config: Mapping[str, Any], out: Path) -> VideoRecipe:
         sample = replace(sample, beside=tolds.beside(numbers, lot.frames), image=seen(numbers) if seen else None)
         if not video.data.drive or float(torch.rand((), generator=rng)) < settings.untracked:
             return sample
-        assert isinstance(video.data, Latents)
-        return replace(sample, track=tracks([video.data.clips[n] for n in numbers], lot.frames, givens.stride))
+        return replace(sample, track=tracks(video.data, numbers, lot.frames, givens.stride))
 
     return VideoRecipe(video, draw, uniform=True)
 
 
-def tracks(clips: Sequence[Clip], frames: int, stride: int) -> Tensor:
+def tracks(data: Latents | Footage, numbers: Sequence[int], frames: int, stride: int) -> Tensor:
     """What drives the first `frames` latents of clips (B, F, stride * D)."""
-    values = [torch.from_numpy(clip.track(0, frames_of_latents(frames, stride))).float() for clip in clips]
-    return torch.stack([Track(rows).sliced(range(frames), 0, stride).flatten(1) for rows in values])
+    told = [Track(data.driving(number)).sliced(range(frames), 0, stride) for number in numbers]
+    return torch.stack(told).flatten(2)
 
 
 def _check_track(video: Video, stride: int) -> None:
     """ValueError unless the network is told what drives the clips."""
     drive, told = video.data.drive, video.module.config.track_dim
-    wanted = stride * DRIVES[drive] if drive else None
+    wanted = stride * video.data.driven if drive else None
     if told != wanted:
         raise ValueError(
             f"clips driven by a {drive} need track_dim = {wanted} in the network"
             if drive
-            else f"nothing drives these clips: leave track_dim = {told} out, or set drive in the source"
+            else f"nothing drives these clips: leave track_dim = {told} out, or set source.drive or footage.track"
         )
 
 
