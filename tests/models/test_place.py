@@ -13,10 +13,13 @@ import torch
 import longtake
 from longtake.models import ModelError, fp8, load
 from longtake.models.blocks import Blocks
+from longtake.models.lora import Merged, inject, save
+from longtake.models.lora_file import Lora, Low
 from longtake.models.place import Place, PlaceError
 from longtake.models.turns import Lazy, Stage, Whole
 from longtake.models.wan import WanTransformer, tiny
 from longtake.models.wan_checkpoint import open_folder
+from longtake.models.weights import WeightsError
 from tests import released
 from tests.checkpoints import random_wan
 from tests.models.oracles import apart, rand, shuffled
@@ -147,8 +150,6 @@ def test_offload_of_a_model_that_is_told_of_an_image(tmp_path):
 
 
 def test_loras_are_merged_where_weights_lie(folder, tmp_path):
-    from longtake.models.lora import inject, save
-
     net = shuffled(WanTransformer(tiny(causal=True, view=9)))
     inject(net, 2, 2.0, ["to_q", "ffn.net.2"])
     with torch.no_grad():
@@ -164,8 +165,60 @@ def test_loras_are_merged_where_weights_lie(folder, tmp_path):
     plain = made(open_folder(folder))
     for offload in ("model", "blocks"):
         assert torch.equal(made(open_folder(folder, offload=offload)), plain)
-    with pytest.raises(ValueError, match="kept in 8 bits"):
-        made(open_folder(folder, fp8=True))
+
+
+def test_loras_stand_beside_matrices_in_eight_bits(tmp_path):
+    """Added to the wide matrix in float32, where rounding to 8 bits would have swallowed them."""
+    net = shuffled(WanTransformer(CONFIG))
+    query, bias = "attn1.to_q.weight", rand(len(net.blocks[1].attn1.to_q.bias), seed=4)
+    rows, columns = net.blocks[0].attn1.to_q.weight.shape
+    low = Low(rand(2, columns, seed=1), 1e-3 * rand(rows, 2, seed=2), 0.5)
+    lora = Lora("style", {f"blocks.0.{query}": low}, {"blocks.1.attn1.to_q.bias": bias})
+    narrow = Blocks(net.blocks, Far())
+    narrow.shrink(torch.float32)
+    plain = {name: weight.clone() for name, weight in net.named_parameters()}
+    by_hand = {f"{at}.{name}": fp8.wide(dict(block.named_parameters())[name], kept.scale, torch.float32)
+               for at, block in enumerate(narrow.blocks) for name, kept in narrow.kept[at].items()}  # fmt: skip
+    net.blocks = narrow
+    merged = Merged(net)
+    for strength in (0.8, -2.0):
+        merged.use([(lora, strength)])
+        for at, block in enumerate(narrow):
+            seen = dict(block.named_parameters())
+            for name in narrow.kept[at]:
+                change = strength * low.delta(seen[name]) if (at, name) == (0, query) else 0.0
+                assert torch.allclose(seen[name], by_hand[f"{at}.{name}"] + change, atol=1e-7)
+            if at == 1:
+                assert torch.allclose(seen["attn1.to_q.bias"], plain["blocks.1.attn1.to_q.bias"] + strength * bias)
+    merged.use([])
+    assert not narrow.changes
+    assert all(torch.equal(weight.float(), plain[name].float()) for name, weight in net.named_parameters())
+    whole = Lora("whole", {}, {f"blocks.0.{query}": torch.ones(rows, columns)})
+    with pytest.raises(WeightsError, match="as a whole: leave --fp8 out"):
+        merged.use([(whole, 1.0)])
+
+
+def test_a_lora_is_seen_in_eight_bits_wherever_they_lie(folder, tmp_path):
+    net = shuffled(WanTransformer(tiny(causal=True, view=9)))
+    inject(net, 2, 2.0, ["to_q", "ffn.net.2"])
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if ".up." in name:
+                weight.normal_()
+    file = save(net, tmp_path / "style.safetensors")
+
+    def made(model, loras):
+        scenes = [longtake.Scene("a red ball", 0.7, lora=loras)]
+        return torch.cat(list(longtake.generate(model, scenes, "relay", overlap=5, steps=2)))
+
+    small, style = open_folder(folder, fp8=True), {str(file): 0.8}
+    plain, styled, wide = made(small, {}), made(small, style), made(open_folder(folder), style)
+    off = (styled.float() - wide.float()).abs().mean()
+    assert off < 0.5 * (styled.float() - plain.float()).abs().mean() and off < 12
+    for offload in ("model", "blocks"):
+        placed = open_folder(folder, fp8=True, offload=offload)
+        assert torch.equal(made(placed, style), styled)
+    assert torch.equal(made(small, {}), plain)
 
 
 def test_eight_bits_make_almost_the_same_video(folder):

@@ -210,6 +210,26 @@ def test_both_experts_are_used_and_the_switch_matters(two):
     assert {i for i, level in used if level >= 0.875} == {0} and {i for i, level in used if level < 0.875} == {1}
 
 
+@pytest.mark.parametrize("placed", [{"offload": "model"}, {"offload": "blocks"}, {"fp8": True}])
+def test_experts_larger_than_their_device(two, tmp_path, placed):
+    """They take turns, or are kept in 8 bits; each still takes the LoRA that is its own."""
+    net = opened("svi-2.0-pro", two)[0].session().session.sessions[0].net
+    files = {name: lora(tmp_path / f"{name}.safetensors", net, seed=n)[0] for n, name in enumerate(("high", "low"))}
+    loras = {f"{name}:{file}": 1.0 for name, file in files.items()}
+
+    def video(loras, **how):
+        model, chain = opened("svi-2.0-pro", two, **how)
+        run = Rollout(model, Script.of([Scene("a", 2.0, lora=loras)], 16), chain, start=picture())
+        return torch.cat([e.video for e in run.run() if isinstance(e, Frames)], 2)
+
+    plain, whole, mine = video({}), video(loras), video(loras, **placed)
+    assert (plain - whole).abs().mean() > 0.01
+    if "fp8" in placed:
+        assert 0 < (mine - whole).abs().mean() < 0.5 * (plain - whole).abs().mean()
+    else:
+        assert torch.equal(mine, whole)
+
+
 def test_published_numbers():
     assert set(SVI) == {"svi-shot", "svi-film", "svi-tom", "svi-2.0", "svi-2.0-pro"} and set(SVI) <= set(PRESETS)
     for preset in SVI.values():

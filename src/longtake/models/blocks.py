@@ -1,8 +1,11 @@
-"""The blocks of a network, brought to the device one after the other, and made wide if they are kept in 8 bits."""
+"""The blocks of a network, brought to the device one after the other, and made wide if they are kept in 8 bits.
+
+A LoRA cannot be merged into a matrix in 8 bits without rounding it away, so it is kept beside it and added to the wide one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake.models.fp8 import Small, small, wide
+from longtake.models.lora_file import Low
 
 
 class Mover(Protocol):
@@ -76,6 +80,9 @@ class Cuda:
         mark.synchronize()
 
 
+Changes = Mapping[str, Sequence[tuple[Low, float]]]  # of matrices, by name: LoRAs with their strengths
+
+
 class Blocks(nn.ModuleList):
     """The blocks of a network. Going through them is a pass: each has its weights at hand, at most two at any time.
 
@@ -87,11 +94,25 @@ class Blocks(nn.ModuleList):
         super().__init__(blocks)
         self.blocks, self.mover = list(self._modules.values()), mover
         self.kept: list[Mapping[str, Small]] = [{} for _ in self.blocks]
+        self.changes: Changes = {}
 
     def shrink(self, dtype: torch.dtype) -> None:
         """Keep the weight matrices in 8 bits, to be computed with in `dtype`."""
         for at, block in enumerate(self.blocks):
             self.kept[at] = small(block, dtype)
+
+    @property
+    def narrow(self) -> list[str]:
+        """The matrices that are kept in 8 bits, by their names in here."""
+        return [f"{at}.{name}" for at, kept in enumerate(self.kept) for name in kept]
+
+    def change(self, changes: Changes) -> None:
+        """Add these changes, and no others, to matrices that are kept in 8 bits, whenever they are made wide."""
+        places = {name: weight.device for name, weight in self.named_parameters()}
+        self.changes = {
+            name: [(replace(low, down=low.down.to(places[name]), up=low.up.to(places[name])), by) for low, by in each]
+            for name, each in changes.items()
+        }
 
     def __iter__(self) -> Iterator[nn.Module]:
         """A pass. A block that is left, by the end of the pass or because the pass is given up, is at rest again."""
@@ -112,7 +133,11 @@ class Blocks(nn.ModuleList):
     def _bring(self, at: int) -> Any:
         scales = {f"{name}.scale": kept.scale for name, kept in self.kept[at].items()}
         weights = {name: weight.data for name, weight in self.blocks[at].named_parameters()}
-        return self.mover.bring(weights | scales)
+        lows = dict[str, Tensor]()
+        for name in self.kept[at]:
+            for number, (low, _) in enumerate(self.changes.get(f"{at}.{name}", ())):
+                lows |= {f"{name}.{number}.down": low.down, f"{name}.{number}.up": low.up}
+        return self.mover.bring(weights | scales | lows)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -120,14 +145,17 @@ class Blocks(nn.ModuleList):
         """Put the brought weights into the block; returns those that were there."""
         block, kept, here = self.blocks[at], self.kept[at], self.mover.ready(brought)
         rest = {name: weight.data for name, weight in block.named_parameters()}
-        now = {
-            name: wide(here[name], here[f"{name}.scale"].to(here[name].device), kept[name].dtype)
-            if name in kept
-            else here[name]
-            for name in rest
-        }
-        _set(block, now)
+        _set(block, {name: self._wide(at, name, here) if name in kept else here[name] for name in rest})
         return rest
+
+    def _wide(self, at: int, name: str, here: Mapping[str, Tensor]) -> Tensor:
+        """A matrix that is kept in 8 bits, with what changes it, in the dtype in which it is used; rounded once."""
+        dtype, changes = self.kept[at][name].dtype, self.changes.get(f"{at}.{name}", ())
+        weight = wide(here[name], here[f"{name}.scale"].to(here[name].device), torch.float32 if changes else dtype)
+        for number, (low, strength) in enumerate(changes):
+            brought = replace(low, down=here[f"{name}.{number}.down"], up=here[f"{name}.{number}.up"])
+            weight = weight + strength * brought.delta(weight)
+        return weight.to(dtype)
 
     def pin(self) -> None:
         """Keep the scales in page-locked memory, from which a device copies beside its work."""

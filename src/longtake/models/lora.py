@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from longtake.models.blocks import Blocks
 from longtake.models.lora_file import Lora, Low, write
 from longtake.models.lora_keys import module_of
 from longtake.models.weights import WeightsError, brief
@@ -23,7 +24,8 @@ class Merged:
     Taking a change off again by subtraction would not give the same bits, so the weights that are changed are kept as
     they were: once each, however many LoRAs there are and however often they change, and always in host memory (for a
     network on a CPU these are the tensors it was loaded with, not copies). What is merged depends on the LoRAs alone,
-    not on their order nor on what was merged before.
+    not on their order nor on what was merged before. Matrices that are kept in 8 bits stay as they are: what changes
+    them lies beside them (see `blocks.Blocks`).
     """
 
     def __init__(self, net: nn.Module):
@@ -36,7 +38,10 @@ class Merged:
         """The network with these LoRAs at these strengths and no others; () restores it."""
         chosen = sorted((pair for pair in chosen if pair[1]), key=lambda pair: pair[0].name)
         places = dict(self.net.named_parameters())
-        changed = list(dict.fromkeys(name for lora, _ in chosen for name in (*lora.low, *lora.whole)))
+        narrow = self._beside(chosen)
+        changed = list(
+            dict.fromkeys(name for lora, _ in chosen for name in (*lora.low, *lora.whole) if name not in narrow)
+        )
         if strange := [name for name in changed if name not in places]:
             raise WeightsError(f"the network has no {brief(strange)} to merge into: take away what is kept apart first")
         for name in self.originals.keys() - set(changed):
@@ -46,6 +51,23 @@ class Merged:
             original = self.originals.setdefault(name, weight.detach().to("cpu"))
             wide = original.to(weight.device, wide_dtype(weight))
             weight.data = (wide + sum(_changes(chosen, name, wide))).to(weight.dtype)
+
+    def _beside(self, chosen: Sequence[tuple[Lora, float]]) -> set[str]:
+        """The matrices in 8 bits, with these LoRAs beside them now. WeightsError if one changes such a matrix as a whole."""
+        found = set[str]()
+        for place, blocks in self.net.named_modules():
+            if isinstance(blocks, Blocks) and blocks.narrow:
+                names = {f"{place}.{name}": name for name in blocks.narrow}
+                for lora, _ in chosen:
+                    if whole := [name for name in lora.whole if name in names]:
+                        raise WeightsError(f"{lora.name} changes {brief(whole)} as a whole: leave --fp8 out")
+                lows = {
+                    name: [(lora.low[full], by) for lora, by in chosen if full in lora.low]
+                    for full, name in names.items()
+                }
+                blocks.change({name: each for name, each in lows.items() if each})
+                found |= set(names)
+        return found
 
 
 def wide_dtype(weight: Tensor) -> torch.dtype:

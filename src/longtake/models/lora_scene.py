@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -95,22 +95,6 @@ class Adapted:
 
     def _with_loras(self, text: Text) -> Text:
         return replace(text, key=f"{text.key} with {self.loras}") if self.loras else text
-
-
-@dataclass(frozen=True)
-class Unmergeable:
-    """An `Adapter` of a network that takes no LoRA, for a reason."""
-
-    reason: str
-
-    def check(self, loras: Loras) -> None:
-        """See `Adapter`."""
-        if loras:
-            raise WeightsError(f"this model takes no LoRA such as {loras[0][0]}: {self.reason}")
-
-    def use(self, loras: Loras) -> None:
-        """See `Adapter`."""
-        self.check(loras)
 
 
 def adaptable(

@@ -15,10 +15,11 @@ from longtake.models import clip, svi, wan_parts, weights
 from longtake.models.attention import choose
 from longtake.models.base import Codec, Model, Session, TextEncoder
 from longtake.models.fuse import fuse
-from longtake.models.lora_scene import Unmergeable, adaptable
+from longtake.models.lora_scene import adaptable
 from longtake.models.place import Offload
 from longtake.models.presets import Kind, Preset, fitting
 from longtake.models.text import T5Encoder, WordText
+from longtake.models.turns import Part as Turning
 from longtake.models.umt5 import UmT5Text, read_tokenizer
 from longtake.models.wan import WanConfig, WanTransformer
 from longtake.models.wan_codec import WanCodec, WanCodecConfig
@@ -60,17 +61,16 @@ def open_folder(
     codec = turns.codec(_part(found, "vae", WanCodec, codec_config, torch.float32, turns.rest))
     text = _text(found, torch.float32 if own else dtype, turns)
     net = _part(found, "transformer", WanTransformer, config, dtype, turns.rest)
-    turns.keep(net, fp8)
-    net.attend = choose(attention, device, dtype)
-    if compile:
-        fuse(net.blocks, device)
-    if found.second and (offload != "none" or fp8):
-        raise weights.WeightsError("a checkpoint of two networks is held whole: leave --offload and --fp8 out")
     low = _second(found, net, dtype, turns.rest)
+    nets = {net: turns.keep(net, fp8) for net in (net, low) if net is not None}
+    for each in nets:
+        each.attend = choose(attention, device, dtype)
+        if compile:
+            fuse(each.blocks, device)
     model = Model(
         family="wan",
         limits=limits(found, config),
-        session=turns.session(_session(found, net, codec, turns, low)),
+        session=_session(found, nets, codec, turns),
         codec=codec,
         text=text,
         digest=weights.digest(_files(found)),
@@ -87,10 +87,6 @@ def open_folder(
     targets = SVI_TARGETS if found.preset is not None and found.preset.chain is not None else ()
     if low is not None:
         return svi.paired(model, net, low, SPELLING, turns.at_rest, targets)
-    if fp8:
-        return replace(
-            model, adapter=Unmergeable("its weights are kept in 8 bits (--fp8), into which no LoRA is merged")
-        )
     return adaptable(model, net, SPELLING, turns.at_rest, targets)
 
 
@@ -99,9 +95,7 @@ def _second(found: Layout, net: WanTransformer, dtype: torch.dtype, device: str)
     if not found.second:
         return None
     tensors = weights.read(found.second, NAMES["transformer"])
-    low = weights.assign(WanTransformer, net.config, tensors, dtype, device)
-    low.attend = net.attend
-    return low
+    return weights.assign(WanTransformer, net.config, tensors, dtype, device)
 
 
 def limits(found: Layout, config: WanConfig) -> Limits:
@@ -162,8 +156,9 @@ def _part(found: Layout, part: Part, make: Callable, config: Any, dtype: torch.d
 
 
 def _session(
-    found: Layout, net: WanTransformer, codec: Codec, turns: Turns, low: WanTransformer | None = None
+    found: Layout, nets: Mapping[WanTransformer, Turning], codec: Codec, turns: Turns
 ) -> Callable[[], Session]:
+    """Sessions of one network, or of two, each in its turn."""
     chain = found.preset.chain if found.preset else None
     whole = bool(found.about.get("whole_timesteps", not found.about))
     tell = None
@@ -173,12 +168,13 @@ def _session(
             tensors = clip.arranged(weights.read(found.parts["image_encoder"], clip.NAMES))
             eyes = weights.assign(clip.ClipVision, wan_parts.eyes(found), tensors, torch.float32, turns.rest)
         inner, seen = cast(WanCodec, codec), turns.eyes(eyes)
-        tell = turns.told(svi.teller(chain, inner, seen) if chain else Teller(inner, seen))
-    if chain is not None and low is not None:
-        return lambda: svi.Experts(
-            lambda: WanSession(net, False, tell), lambda: WanSession(low, False, tell), chain.switch
-        )
-    return lambda: WanSession(net, whole and chain is None, tell)
+        tell = svi.teller(chain, inner, seen) if chain else Teller(inner, seen)
+    whole = whole and chain is None
+    told = {net: turns.told(tell, part) for net, part in nets.items()}
+    each = [turns.session(partial(WanSession, net, whole, told[net]), part) for net, part in nets.items()]
+    if chain is not None and len(each) == 2:
+        return partial(svi.Experts, each[0], each[1], chain.switch)
+    return each[0]
 
 
 def _text(found: Layout, dtype: torch.dtype, turns: Turns) -> TextEncoder:

@@ -25,15 +25,15 @@ class Turns:
     device: str
     offload: Offload
     stage: Stage = field(default_factory=Stage)
-    network: Part = field(default_factory=Stays)
 
     @property
     def rest(self) -> str:
         """Where weights lie when they are not at work."""
         return self.device if self.offload == "none" else "cpu"
 
-    def keep(self, net: WanTransformer, fp8: bool = False, mover: Mover | None = None) -> None:
-        """Place the network. fp8: keep the matrices of its blocks in 8 bits, of the dtype that they have now."""
+    def keep(self, net: WanTransformer, fp8: bool = False, mover: Mover | None = None) -> Part:
+        """Place a network; the part that it is. fp8: keep the matrices of its blocks in 8 bits, of the dtype that they
+        have now."""
         far = self.offload == "blocks"
         if fp8 or far:
             move = mover or (Cuda(self.device) if far and self.device != "cpu" else Here())
@@ -46,16 +46,15 @@ class Turns:
             for name, weight in net.named_parameters():
                 if not name.startswith("blocks."):
                     weight.data = weight.data.to(self.device)
-        if self.offload == "model":
-            self.network = Whole(net, self.device)
         if self.offload != "none" and torch.device(self.device).type == "cuda":
             pin(net)
+        return Whole(net, self.device) if self.offload == "model" else Stays()
 
-    def session(self, make: Callable[[], Session]) -> Callable[[], Session]:
-        """Sessions of the network in its turn."""
+    def session(self, make: Callable[[], Session], network: Part) -> Callable[[], Session]:
+        """Sessions of a network in its turn."""
         if self.offload == "none":
             return make
-        return lambda: TurnSession(make(), self.stage.turn(self.network))
+        return lambda: TurnSession(make(), self.stage.turn(network))
 
     def codec(self, codec: WanCodec) -> Codec:
         """The codec in its turn."""
@@ -71,11 +70,11 @@ class Turns:
             eyes.see = first(self.stage.turn(Whole(eyes, self.device)), eyes.see)  # type: ignore[method-assign]
         return eyes
 
-    def told(self, tell: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        """What asks codec and image encoder in the middle of a session, after which the network is at work again."""
+    def told(self, tell: Callable[..., Any] | None, network: Part) -> Callable[..., Any] | None:
+        """What asks codec and image encoder in the middle of a session, after which its network is at work again."""
         if tell is None or self.offload == "none":
             return tell
-        return back(self.stage.turn(self.network), tell)
+        return back(self.stage.turn(network), tell)
 
     def text(self, text: Any, make: Callable[[], nn.Module]) -> TextEncoder:
         """The text encoder, whose network is read when there are prompts to encode, and dropped after."""
