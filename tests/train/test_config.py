@@ -1,6 +1,7 @@
 """A config is read strictly: what is unknown, of the wrong type, missing or changed is named."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -15,6 +16,9 @@ class Oven:
     name: str = ""
     heat: Literal["top", "bottom"] = "top"
     minutes: float | None = None
+    racks: Sequence[int] = ()
+    pans: Sequence[Sequence[float]] = ()
+    fan: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.degrees > 300:
@@ -23,6 +27,7 @@ class Oven:
 
 def test_a_table_becomes_a_dataclass():
     assert read_table(Oven, {"degrees": 200, "minutes": 5}, "oven") == Oven(200, minutes=5)
+    assert read_table(Oven, {"degrees": 200, "pans": [[1, 2.5]]}, "oven") == Oven(200, pans=[[1, 2.5]])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,10 @@ def test_a_table_becomes_a_dataclass():
         ({"degrees": "hot"}, "degrees is 'hot'; it should be a whole number"),
         ({"degrees": True}, "should be a whole number"),
         ({"degrees": 1, "heat": "left"}, 'should be "top" or "bottom"'),
+        ({"degrees": 1, "racks": 2}, "racks is 2; it should be a list, each a whole number"),
+        ({"degrees": 1, "racks": [2, 0.5]}, "should be a list, each a whole number"),
+        ({"degrees": 1, "pans": [1.0]}, "should be a list, each a list, each a number"),
+        ({"degrees": 1, "fan": 3}, "fan is 3; it should be a table"),
         ({"name": "a"}, "has no degrees, and there is no default"),
         ({"degrees": 400}, r"\[oven\] degrees must stay below 300"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from types import UnionType
@@ -78,6 +78,13 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if get_origin(hint) is Sequence:
+        (part,) = get_args(hint)
+        if get_origin(part) is tuple:
+            return True  # what is made of such pairs says itself what they are
+        return isinstance(value, list | tuple) and all(_fits(each, part) for each in value)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping)
     if hint in (int, float) and isinstance(value, bool):
         return False
     if hint is float:
@@ -93,6 +100,10 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return " or ".join(json.dumps(option) for option in get_args(hint))
+    if get_origin(hint) is Sequence:
+        return f"a list, each {_words(get_args(hint)[0])}"
+    if get_origin(hint) is Mapping:
+        return "a table"
     return {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}.get(
         hint, str(hint)
     )
