@@ -3,6 +3,7 @@
     python bench/drift.py --arm base=pocket --arm light=pocket,context=0.05 --seeds 8 --clips 30 -o out/drift
     python bench/drift.py --arm base=FOLDER --arm recycled=FOLDER,lora=out/recycle/lora.safetensors -o out/svi
     python bench/drift.py --arm relay=pocket,plan=relay --arm endless=pocket,plan=endless -o out/plans
+    python bench/drift.py --join out/drift out/drift-more -o out/both     # videos of other prompts, measured before
 
 An arm is NAME=MODEL and then options of its plan, `plan`, `lora` (a file, at strength 1) or `guidance`. The first arm is
 the base that others are compared with, and so is every arm named by --against. A model that makes video from an image
@@ -182,19 +183,26 @@ def rows(out: Path) -> Iterator[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- what it says
-def curves(out: Path, arms: Sequence[Arm], prompts: Sequence[Prompt], count: int) -> Curves:
-    """The measurements of the videos that every arm has made."""
-    table = {(row["arm"], row["seed"], row["clip"]): row for row in rows(out)}
-    whole = [p.seed for p in prompts if all((arm.name, p.seed, count - 1) in table for arm in arms)]
+def curves(outs: Sequence[Path], arms: Sequence[str], count: int) -> Curves:
+    """The measurements of the videos that every arm has made, in any of the folders."""
+    table = {(row["arm"], row["seed"], row["clip"]): row for out in outs for row in rows(out)}
+    seeds = sorted({seed for _, seed, _ in table})
+    whole = [seed for seed in seeds if all((arm, seed, count - 1) in table for arm in arms)]
     if not whole:
         raise SystemExit("no video was made by every arm")
     return {
-        arm.name: {
-            name: torch.tensor([[table[arm.name, seed, n][name] for n in range(count)] for seed in whole])
+        arm: {
+            name: torch.tensor([[table[arm, seed, n][name] for n in range(count)] for seed in whole])
             for name in (*METRICS, MOVES)
         }
         for arm in arms
     }
+
+
+def joined(outs: Sequence[Path]) -> Curves:
+    """The measurements in several folders, of the arms that the first one has, and of as many clips."""
+    about = json.loads((outs[0] / "settings.json").read_text())
+    return curves(outs, [arm["name"] for arm in about["arms"]], about["clips"])
 
 
 def report(found: Curves, against: Sequence[str] = ()) -> str:
@@ -229,10 +237,21 @@ def compared(found: Curves, arm: str, other: str) -> list[str]:
     return [*lines, "", f"Clips that move as told: {paired_difference(mine, theirs)} points more.", ""]
 
 
+def show(found: Curves, against: Sequence[str], out: Path) -> None:
+    """Print what was found, and write it with its curves, and with the strips that are in the folder."""
+    (out / "curves.svg").write_text(svg(found))
+    text = report(found, against)
+    strips = "".join(f"![{path.stem}](strips/{path.name})\n" for path in sorted((out / "strips").glob("*.png")))
+    (out / "drift.md").write_text(f"# Drift\n\n![curves](curves.svg)\n\n{text}\n{strips}")
+    print(text)
+    print(f"written: {out / 'curves.svg'}, {out / 'drift.md'}")
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arm", action="append", required=True, type=Arm.read, help="NAME=MODEL,key=value,...")
+    parser.add_argument("--arm", action="append", default=[], type=Arm.read, help="NAME=MODEL,key=value,...")
+    parser.add_argument("--join", nargs="+", type=Path, default=[], help="folders that were measured, in place of arms")
     parser.add_argument("--seeds", type=int, default=8, help="videos per arm")
     parser.add_argument("--clips", type=int, default=30, help="clips per video")
     parser.add_argument("--first", type=int, default=2 * 10**6, help="seed of the first prompt and noise")
@@ -243,6 +262,11 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.join:
+        show(joined(given.join), given.against, given.out)
+        return
+    if not given.arm:
+        raise SystemExit("there is nothing to compare: give --arm NAME=MODEL, and again for others")
     names = [arm.name for arm in given.arm]
     if len(set(names)) < len(names):
         raise SystemExit("two arms have one name")
@@ -258,13 +282,7 @@ def main() -> None:
     if given.brief:
         prompts = [prompt.briefly() for prompt in prompts]
     make(given.arm, prompts, given.clips, given.out, given.videos, given.jobs)
-    found = curves(given.out, given.arm, prompts, given.clips)
-    (given.out / "curves.svg").write_text(svg(found))
-    text = report(found, given.against)
-    strips = "".join(f"![{path.stem}](strips/{path.name})\n" for path in sorted((given.out / "strips").glob("*.png")))
-    (given.out / "drift.md").write_text(f"# Drift\n\n![curves](curves.svg)\n\n{text}\n{strips}")
-    print(text)
-    print(f"written: {given.out / 'curves.svg'}, {given.out / 'drift.md'}")
+    show(curves([given.out], names, given.clips), given.against, given.out)
 
 
 if __name__ == "__main__":

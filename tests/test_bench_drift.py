@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from longtake.eval.drift import METRICS
-from longtake.eval.pocket import unseen_prompts
 from longtake.train.config import changes, read_table
 from longtake.train.recipes.i2v import I2vConfig
 from longtake.train.recipes.recycle import RecycleConfig
@@ -36,6 +35,10 @@ def test_both_trainings_are_alike_but_for_the_errors():
         f"recycle.{n}"
         for n in ["preset", "video", "noise", "told", "clean", "rounds", "repeats", "calls", "frames", "codec"]
     }
+    blocks, clean = (tomllib.loads((BENCH / f"drift-causal-{n}.toml").read_text()) for n in ("rounds", "plain"))
+    errors = ["preset", "video", "noise", "told", "clean", "rounds", "repeats", "calls", "guidance", "depth", "frames"]
+
+    assert {line.split()[0] for line in changes(blocks, clean)} == {f"recycle.{n}" for n in errors}
     assert not read_table(RecycleConfig, rounds["recycle"], "recycle").remembers
     assert not read_table(RecycleConfig, without["recycle"], "recycle").remembers
     read_table(Settings, erft["loop"], "loop")
@@ -64,7 +67,6 @@ def test_the_report_has_every_arm_against_the_first_and_those_asked_for(bench):
 def test_only_videos_that_every_arm_has_made_count_and_a_torn_line_does_not(bench, tmp_path):
     arms = [bench.Arm.read(text) for text in ("a=pocket", "b=pocket,plan=relay,overlap=1,lora=x.safetensors")]
     assert arms[1].plan == "relay" and arms[1].options == {"overlap": 1} and arms[1].lora == "x.safetensors"
-    prompts = unseen_prompts(2, 5)
     row = dict.fromkeys((*METRICS, "moves"), 0.5)
     lines = [
         json.dumps({"arm": arm, "seed": seed, "clip": clip, **row})
@@ -72,8 +74,16 @@ def test_only_videos_that_every_arm_has_made_count_and_a_torn_line_does_not(benc
         for clip in range(2)
     ]
     (tmp_path / "clips.jsonl").write_text("\n".join(lines) + '\n{"arm": "b", "se')
-    found = bench.curves(tmp_path, arms, prompts, 2)
+    found = bench.curves([tmp_path], ["a", "b"], 2)
     assert {name: curve["colour"].shape for name, curve in found.items()} == {"a": (1, 2), "b": (1, 2)}
+    more = tmp_path / "more"
+    more.mkdir()
+    rows = [json.dumps({"arm": arm, "seed": 9, "clip": clip, **row}) for arm in "ab" for clip in range(2)]
+    (more / "clips.jsonl").write_text("\n".join(rows))
+    (tmp_path / "settings.json").write_text(json.dumps({"arms": [{"name": "a"}, {"name": "b"}], "clips": 2}))
+    assert {name: curve["shape"].shape for name, curve in bench.joined([tmp_path, more]).items()} == {
+        "a": (2, 2), "b": (2, 2),
+    }  # fmt: skip
 
 
 def test_a_film_is_kept_as_video_and_strip(bench, tmp_path):
