@@ -107,23 +107,21 @@ class SkyReelsV2Pipeline:
         (see `longtake.models.cache`), 0 for none.
         Errors: PlanError names the nearest settings that work.
         """
-        own_height, own_width = self.model.size
-        size = own_height if height is None else height, own_width if width is None else width
-        model = cached(sized(self.model, size), cache)
+        tall, wide = (own if asked is None else asked for own, asked in zip(self.model.size, (height, width)))
+        model = cached(sized(self.model, (tall, wide)), cache)
         if causal_attention and not model.limits.causal:
             raise PlanError(BOTH_WAYS)
         overlap = model.options.get("overlap", OVERLAP) if overlap_history is None else overlap_history
-        start, extend = self._start(image, video, overlap, size)
+        start, extend = self._start(image, video, overlap, (tall, wide))
         options = dict(
             window=self._base() if base_num_frames is None else base_num_frames, overlap=overlap,
             context=addnoise_condition / 1000, noise="call", lag=ar_step, block=causal_block_size, hand=hand, keep=seam,
         )  # fmt: skip
-        own = {name: value for name, value in dict(steps=steps, shift=shift, grid=grid).items() if value is not None}
-        rate = rate_of(model, fps)
+        own, rate = _given(steps=steps, shift=shift, grid=grid), rate_of(model, fps)
         rollout = Rollout(
             model, self._script(prompt, num_frames, rate), self._plan({**model.sampling, **options, **own}), seeds=(seed,),
             guidance=guidance, negative=negative_prompt, solver=solver_of(model, solver), fps=rate, start=start,
-            extend=extend, end=None if last_image is None else pictures([last_image], size),
+            extend=extend, end=None if last_image is None else pictures([last_image], (tall, wide)),
         )  # fmt: skip
         yield from (event.frames[0] for event in rollout.run() if isinstance(event, Frames))
 
@@ -156,3 +154,8 @@ class SkyReelsV2Pipeline:
                 f"the video has {len(video)} frames, fewer than the overlap_history of {overlap}, or that is below 1"
             )
         return pictures(list(video[-overlap:]), size), True
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those of the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -149,15 +149,20 @@ def test_offload_of_a_model_that_is_told_of_an_image(tmp_path):
     assert torch.equal(frames(placed, **how), frames(plain, **how))
 
 
-def test_loras_are_merged_where_weights_lie(folder, tmp_path):
+@pytest.fixture(scope="module")
+def style(tmp_path_factory):
+    """A LoRA for the model in `folder`, at its strength."""
     net = shuffled(WanTransformer(tiny(causal=True, view=9)))
     inject(net, 2, 2.0, ["to_q", "ffn.net.2"])
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if ".up." in name:
                 weight.normal_()
-    file = save(net, tmp_path / "style.safetensors")
-    scenes = [longtake.Scene("a red ball", 0.3, lora=((str(file), 0.8),)), longtake.Scene("a blue ball", 0.4)]
+    return {str(save(net, tmp_path_factory.mktemp("style") / "style.safetensors")): 0.8}
+
+
+def test_loras_are_merged_where_weights_lie(folder, style):
+    scenes = [longtake.Scene("a red ball", 0.3, lora=style), longtake.Scene("a blue ball", 0.4)]
 
     def made(model):
         return torch.cat(list(longtake.generate(model, scenes, "relay", overlap=5, steps=2)))
@@ -167,7 +172,7 @@ def test_loras_are_merged_where_weights_lie(folder, tmp_path):
         assert torch.equal(made(open_folder(folder, offload=offload)), plain)
 
 
-def test_loras_stand_beside_matrices_in_eight_bits(tmp_path):
+def test_loras_stand_beside_matrices_in_eight_bits():
     """Added to the wide matrix in float32, where rounding to 8 bits would have swallowed them."""
     net = shuffled(WanTransformer(CONFIG))
     query, bias = "attn1.to_q.weight", rand(len(net.blocks[1].attn1.to_q.bias), seed=4)
@@ -198,20 +203,12 @@ def test_loras_stand_beside_matrices_in_eight_bits(tmp_path):
         merged.use([(whole, 1.0)])
 
 
-def test_a_lora_is_seen_in_eight_bits_wherever_they_lie(folder, tmp_path):
-    net = shuffled(WanTransformer(tiny(causal=True, view=9)))
-    inject(net, 2, 2.0, ["to_q", "ffn.net.2"])
-    with torch.no_grad():
-        for name, weight in net.named_parameters():
-            if ".up." in name:
-                weight.normal_()
-    file = save(net, tmp_path / "style.safetensors")
-
+def test_a_lora_is_seen_in_eight_bits_wherever_they_lie(folder, style):
     def made(model, loras):
         scenes = [longtake.Scene("a red ball", 0.7, lora=loras)]
         return torch.cat(list(longtake.generate(model, scenes, "relay", overlap=5, steps=2)))
 
-    small, style = open_folder(folder, fp8=True), {str(file): 0.8}
+    small = open_folder(folder, fp8=True)
     plain, styled, wide = made(small, {}), made(small, style), made(open_folder(folder), style)
     off = (styled.float() - wide.float()).abs().mean()
     assert off < 0.5 * (styled.float() - plain.float()).abs().mean() and off < 12

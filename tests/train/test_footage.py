@@ -205,7 +205,8 @@ def driven(prepared, tmp_path):
     shutil.copytree(prepared / "in", tmp_path / "in")
     for name, frames in (("a", 40), ("b", 20)):
         np.savetxt(tmp_path / "in" / f"{name}.csv", np.arange(2 * frames).reshape(-1, 2), delimiter=",")
-    assert prepare(tmp_path / "in", tmp_path / "out", REQUEST).kept == 4
+    report = prepare(tmp_path / "in", tmp_path / "out", REQUEST)
+    assert report.kept == 4 and any("a.csv, b.csv are called as a video" in note for note in report.notes)
     return tmp_path
 
 

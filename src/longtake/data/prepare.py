@@ -21,7 +21,7 @@ from longtake.data.manifest import ABOUT, by_hand, replacing, shown, write_json
 from longtake.data.reading import Watch, read_all
 from longtake.data.report import Report, plural
 from longtake.data.sorting import Sorting
-from longtake.data.tables import Table, find_table, read_table
+from longtake.data.tables import TABLES, Table, find_table, read_table
 
 WORK = "work"
 ENDINGS = """
@@ -139,6 +139,13 @@ def _note(report: Report, files: list[str], videos: list[str], table: Table) -> 
         report.notes.append(f"{table.path.name} has {plural(len(table.strangers), 'row')} without a video here: {told}")
     if table.ignored and table.path:
         report.notes.append(f"{table.path.name} has columns that are not used: {', '.join(table.ignored)}")
+    stems = {Path(video).stem for video in videos if "/" not in video}
+    called = [f for f in files if "/" not in f and Path(f).suffix.lower() in TABLES and Path(f).stem in stems]
+    if called and not table.path:
+        report.notes.append(
+            f"{', '.join(shown(f) for f in called[:5])} {'are' if len(called) > 1 else 'is'} called as a video and taken for "
+            "its track: give --captions if it is a table of captions"
+        )
     beside = {str(Path(video).with_suffix(".txt")) for video in videos}
     lonely = [f for f in files if f.lower().endswith(".txt") and f not in beside]
     if lonely:

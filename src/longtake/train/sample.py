@@ -79,6 +79,12 @@ class Sample:
         return replace(self, level=level, known=None)
 
 
+def guided(velocity: Callable[[Sample], Tensor], sample: Sample, guidance: float) -> Tensor:
+    """A network's velocity (B C F h w) of a sample as it is in use, under guidance (1: that of the captions alone)."""
+    told = velocity(sample)
+    return told if guidance == 1 else torch.lerp(velocity(sample.untold()), told, guidance)
+
+
 def blocks_of(net: WanTransformer, frames: int) -> list[int] | None:
     """The attention block of each frame of a window, if the network is block-causal."""
     config = net.config

@@ -23,7 +23,7 @@ from longtake.models.wan import WanTransformer
 from longtake.train.config import read_table
 from longtake.train.place import at, place
 from longtake.train.recipes import causal, flow, forcing, i2v
-from longtake.train.sample import Sample
+from longtake.train.sample import Sample, guided
 from longtake.train.shards import Loss
 from longtake.train.video import Video, VideoRecipe
 
@@ -76,8 +76,7 @@ class Distil:
     @torch.no_grad()
     def guided(self, sample: Sample) -> Tensor:
         """The teacher's velocity (B C F h w) under guidance."""
-        free = self.video.velocity(sample.untold(), self.teacher)
-        return torch.lerp(free, self.video.velocity(sample, self.teacher), self.guidance)
+        return guided(lambda one: self.video.velocity(one, self.teacher), sample, self.guidance)
 
     def dataset(self) -> dict[str, Any]:
         """See `HasData`."""

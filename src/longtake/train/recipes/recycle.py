@@ -28,7 +28,7 @@ from longtake.train.memory import Memory, Replace, Residual, shared
 from longtake.train.place import place
 from longtake.train.ranks import ranks
 from longtake.train.recipes.mixed import Mixed, Whole
-from longtake.train.sample import Sample, remade
+from longtake.train.sample import Sample, guided, remade
 from longtake.train.settings import NamesScores, ReadsFrozen, Recipe
 from longtake.train.shards import Loss
 
@@ -309,10 +309,7 @@ class RecycleRecipe:
 
     def _guided(self, sample: Sample) -> Tensor:
         """The velocity as it is in use, with guidance."""
-        told = self.inner.video.velocity(sample)
-        if self.config.guidance == 1:
-            return told
-        return torch.lerp(self.inner.video.velocity(sample.untold()), told, self.config.guidance)
+        return guided(self.inner.video.velocity, sample, self.config.guidance)
 
     def hand(self, latents: Tensor) -> Tensor:
         """The first latents of videos (B C m h w), through frames of bytes if codec is set."""
