@@ -35,6 +35,7 @@ from longtake.settings import Settings
 from longtake.track import Track
 from longtake.train.cache import Coder, check_codec
 from longtake.train.config import read_table
+from longtake.train.crew import fill_together
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
 from longtake.train.export import Card, export
 from longtake.train.footage import Footage, FootageConfig, Sees, made_by, open_footage
@@ -143,7 +144,7 @@ class Video:
         config, folder = self.config, clips_folder(out, {"data": self.config.data})
         if not config.data:
             source = read_table(Source, config.source, "source")
-            encode_clips(folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
+            fill_together(encode_clips, folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
         elif self.codec_folder is not None:
             codec = wan_codec.load(self.codec_folder, torch.float32)
             check_codec(folder / "cache.json", Coder.of(codec, self.codec_folder))
@@ -374,11 +375,12 @@ def text_files(folder: Path) -> list[Path]:
     return [*weights.part_files(folder / "text_encoder"), *sorted((folder / "tokenizer").glob("*.*"))]
 
 
-def encode_clips(folder: Path, source: Source, count: int, codec: Path) -> None:
-    """Fill a folder with latents; ranks divide the work and wait for each other."""
+def encode_clips(
+    folder: Path, source: Source, count: int, codec: Path, share: tuple[int, int], report: Callable[[str], None]
+) -> None:
+    """Do a share of filling a folder with latents (see `cache.fill_shards`). codec: its folder."""
     net = wan_codec.load(codec, torch.float32, place())
-    fill_cache(folder, source, count, encoding(net), ranks(), coder=Coder.of(net, codec))
-    wait_for_all()
+    fill_cache(folder, source, count, encoding(net), share, report, Coder.of(net, codec))
 
 
 def _are_stages(lengths: Any) -> bool:

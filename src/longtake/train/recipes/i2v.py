@@ -7,7 +7,7 @@ Wan 2.1, is shown the first frame through the encoder beside it; ours are told o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from longtake.models import wan_codec
 from longtake.track import Track
 from longtake.train.cache import Coder
 from longtake.train.config import read_table
-from longtake.train.data import Latents
+from longtake.train.crew import fill_together
+from longtake.train.data import Latents, Source
 from longtake.train.export import Card, card_of
 from longtake.train.footage import Footage
 from longtake.train.place import encoding, place
@@ -92,8 +93,14 @@ def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
         latents = told_of(video.data, givens, ranks(), reporting())
         wait_for_all()
         return Tolds(givens, latents)
-    codec = wan_codec.load(video.codec_folder, torch.float32, place())
-    coder, count = Coder.of(codec, video.codec_folder), max(video.data.clips) + 1
-    fill_told(folder, video.data.source, count, givens, encoding(codec), ranks(), coder=coder)
-    wait_for_all()
+    fill_together(encode_told, folder, video.data.source, max(video.data.clips) + 1, givens, video.codec_folder)
     return Tolds(givens, load_told(folder))
+
+
+def encode_told(
+    folder: Path, source: Source, count: int, givens: Givens, codec: Path, share: tuple[int, int],
+    report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do a share of encoding what is told of clips (see `cache.fill_shards`). codec: its folder."""
+    net = wan_codec.load(codec, torch.float32, place())
+    fill_told(folder, source, count, givens, encoding(net), share, report, Coder.of(net, codec))

@@ -8,7 +8,7 @@ relay that makes long videos. Levels follow the published shift by tokens, mende
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from longtake.noise import mix
 from longtake.plan import Limits
 from longtake.train.cache import Coder
 from longtake.train.config import ConfigError, read_table
+from longtake.train.crew import fill_together
 from longtake.train.export import Card, card_of, export
 from longtake.train.family import LTX
 from longtake.train.footage import Footage, FootageConfig, Sees, open_footage
@@ -155,13 +156,11 @@ class Mixed:
 
     def _clips(self, out: Path) -> Clips:
         """The clips of all sizes; those of the run's own folder are encoded first, which the ranks share."""
-        settings, coder = self.config, Coder.of(self.codec, self.codec_folder)
+        settings, root = self.config, out / "latents"
         if settings.data:
-            return Clips(Path(settings.data), self.pairs, coder)
-        encode = encoding(self.codec)
-        fill_clips(out / "latents", self.pairs, settings.clips, settings.seed, encode, ranks(), coder=coder)
-        wait_for_all()
-        return Clips(out / "latents", self.pairs)
+            return Clips(Path(settings.data), self.pairs, Coder.of(self.codec, self.codec_folder))
+        fill_together(encode_pairs, root, self.pairs, settings.clips, settings.seed, self.codec_folder)
+        return Clips(root, self.pairs)
 
     def places(self, pair: Pair) -> Tensor:
         """Where the tokens of a pair stand (N, D/2)."""
@@ -270,6 +269,15 @@ class Whole:
     def loss(self, step: int, rng: torch.Generator) -> Loss:
         """See `Recipe`."""
         return self.mixed.loss(step, rng)
+
+
+def encode_pairs(
+    root: Path, found: Sequence[Pair], count: int, seed: int, codec: Path, share: tuple[int, int],
+    report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do a share of encoding clips of every size (see `cache.fill_shards`). codec: its folder."""
+    net = ltx_codec.load(codec, torch.float32, place())
+    fill_clips(root, found, count, seed, encoding(net), share, report, Coder.of(net, codec))
 
 
 def _beside(start: Origin | None, name: str) -> Path:

@@ -1,0 +1,48 @@
+"""Folders of latents filled by several processes: a GPU encodes faster than one core draws the clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from longtake.train.place import place
+from longtake.train.ranks import ranks, wait_for_all
+
+MOST = 16  # processes of a rank; each holds half a gigabyte of the GPU beside what it encodes
+
+
+def fill_together(fill: Callable[..., None], *told: Any, crew: int | None = None) -> None:
+    """Call fill(*told, share=(r, n), report=...) so that every share of the work is done once, by all ranks together.
+
+    crew: processes of this rank, see `crew_size`; with several, fill must be a function of a module, and told such
+    values as can be sent to another process. One of them all reports. What goes wrong in one is raised here.
+    """
+    rank, world = ranks()
+    crew = crew or crew_size(place(), world)
+    shares = [(rank * crew + number, world * crew) for number in range(crew)]
+    if crew == 1:
+        _work(fill, told, shares[0])
+    else:
+        with ProcessPoolExecutor(crew, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            for part in [pool.submit(_work, fill, told, share) for share in shares]:
+                part.result()
+    wait_for_all()
+
+
+def crew_size(device: torch.device, world: int) -> int:
+    """Processes of each of `world` ranks: one on the CPU, where encoding itself takes all cores; on a GPU its share of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if device.type == "cpu" else max(1, min(MOST, cores // world))
+
+
+def _work(fill: Callable[..., None], told: tuple[Any, ...], share: tuple[int, int]) -> None:
+    fill(*told, share=share, report=print if share[0] == 0 else _nothing)
+
+
+def _nothing(line: str) -> None:
+    pass
