@@ -1,5 +1,7 @@
 """Folders that several processes fill together."""
 
+import os
+
 import pytest
 import torch
 
@@ -29,6 +31,19 @@ def test_what_goes_wrong_in_another_process_is_raised_here(tmp_path):
     fill_together(encode_clips, tmp_path, SOURCE, 1, codec)
     with pytest.raises(ValueError, match="holds other clips"):
         fill_together(encode_clips, tmp_path, Source(frames=5, switch=0.0), 1, codec, crew=2)
+
+
+def die_elsewhere(here, share, report):
+    """A share of work, for whose lack of memory any process but `here` is killed."""
+    if os.getpid() != here:
+        os._exit(9)
+    report(f"done alone: {share}")
+
+
+def test_the_work_is_done_if_a_helping_process_dies(capfd):
+    fill_together(die_elsewhere, os.getpid(), crew=2)
+    said = capfd.readouterr().out.splitlines()
+    assert "going on with one process" in said[0] and said[1:] == ["done alone: (0, 1)"]
 
 
 def test_a_rank_on_a_gpu_takes_its_share_of_the_cores(monkeypatch):

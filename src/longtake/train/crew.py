@@ -5,32 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from longtake.train.place import place
-from longtake.train.ranks import ranks, wait_for_all
+from longtake.train.ranks import ranks, reporting, wait_for_all
 
 MOST = 16  # processes of a rank; each holds half a gigabyte of the GPU beside what it encodes
+BROKEN = (
+    "a process that helped to encode clips has died, for lack of memory, or because a script that trains has no "
+    '`if __name__ == "__main__":` around it: going on with one process'
+)
 
 
 def fill_together(fill: Callable[..., None], *told: Any, crew: int | None = None) -> None:
     """Call fill(*told, share=(r, n), report=...) so that every share of the work is done once, by all ranks together.
 
     crew: processes of this rank, see `crew_size`; with several, fill must be a function of a module, and told such
-    values as can be sent to another process. One of them all reports. What goes wrong in one is raised here.
+    values as can be sent to another process. One of them all reports. What goes wrong in one is raised here; if one
+    dies, this process does what is left alone.
     """
     rank, world = ranks()
     crew = crew or crew_size(place(), world)
-    shares = [(rank * crew + number, world * crew) for number in range(crew)]
+    if crew > 1:
+        try:
+            with ProcessPoolExecutor(crew, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+                shares = [(rank * crew + number, world * crew) for number in range(crew)]
+                for part in [pool.submit(_work, fill, told, share) for share in shares]:
+                    part.result()
+        except BrokenProcessPool:
+            reporting()(BROKEN)
+            crew = 1
     if crew == 1:
-        _work(fill, told, shares[0])
-    else:
-        with ProcessPoolExecutor(crew, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            for part in [pool.submit(_work, fill, told, share) for share in shares]:
-                part.result()
+        _work(fill, told, (rank, world))
     wait_for_all()
 
 
