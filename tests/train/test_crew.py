@@ -1,6 +1,8 @@
 """Folders that several processes fill together."""
 
 import os
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -44,6 +46,26 @@ def test_the_work_is_done_if_a_helping_process_dies(capfd):
     fill_together(die_elsewhere, os.getpid(), crew=2)
     said = capfd.readouterr().out.splitlines()
     assert "going on with one process" in said[0] and said[1:] == ["done alone: (0, 1)"]
+
+
+def test_a_share_ends_when_the_process_that_asked_for_it_is_gone(monkeypatch, capsys):
+    done = []
+
+    def fill(share, report):
+        for number in range(3):
+            done.append(number)
+            report(f"{number} done")
+
+    for alive, want in ((True, [0, 1, 2]), (False, [0])):
+        done.clear()
+        monkeypatch.setattr(crew, "parent_process", lambda alive=alive: SimpleNamespace(is_alive=lambda: alive))
+        with nullcontext() if alive else pytest.raises(SystemExit):
+            crew._work(fill, (), (0, 2))
+        assert done == want
+    monkeypatch.undo()
+    done.clear()
+    crew._work(fill, (), (1, 2))
+    assert done == [0, 1, 2] and capsys.readouterr().out.splitlines() == [f"{n} done" for n in (0, 1, 2, 0)]
 
 
 def test_a_rank_on_a_gpu_takes_its_share_of_the_cores(monkeypatch):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import torch
@@ -51,8 +51,12 @@ def crew_size(device: torch.device, world: int) -> int:
 
 
 def _work(fill: Callable[..., None], told: tuple[Any, ...], share: tuple[int, int]) -> None:
-    fill(*told, share=share, report=print if share[0] == 0 else _nothing)
+    """Do one share. It ends after a line of its report if the process that asked for it is gone."""
 
+    def report(line: str) -> None:
+        if share[0] == 0:
+            print(line)
+        if (asked := parent_process()) is not None and not asked.is_alive():
+            raise SystemExit(1)
 
-def _nothing(line: str) -> None:
-    pass
+    fill(*told, share=share, report=report)
