@@ -1,8 +1,10 @@
 """Folders that several processes fill together."""
 
 import os
-from contextlib import nullcontext
-from types import SimpleNamespace
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,24 +50,40 @@ def test_the_work_is_done_if_a_helping_process_dies(capfd):
     assert "going on with one process" in said[0] and said[1:] == ["done alone: (0, 1)"]
 
 
-def test_a_share_ends_when_the_process_that_asked_for_it_is_gone(monkeypatch, capsys):
-    done = []
+def report_for_long(folder, share, report):
+    """A share of work that takes a minute, by a process that leaves its number in a folder."""
+    (folder / str(os.getpid())).touch()
+    for number in range(600):
+        time.sleep(0.1)
+        report(f"{number} done")
 
-    def fill(share, report):
-        for number in range(3):
-            done.append(number)
-            report(f"{number} done")
 
-    for alive, want in ((True, [0, 1, 2]), (False, [0])):
-        done.clear()
-        monkeypatch.setattr(crew, "parent_process", lambda alive=alive: SimpleNamespace(is_alive=lambda: alive))
-        with nullcontext() if alive else pytest.raises(SystemExit):
-            crew._work(fill, (), (0, 2))
-        assert done == want
-    monkeypatch.undo()
-    done.clear()
-    crew._work(fill, (), (1, 2))
-    assert done == [0, 1, 2] and capsys.readouterr().out.splitlines() == [f"{n} done" for n in (0, 1, 2, 0)]
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_processes_end_when_the_one_that_asked_is_killed(tmp_path):
+    code = f"from tests.train.test_crew import *; fill_together(report_for_long, Path({str(tmp_path)!r}), crew=2)"
+    asked = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    finally:
+        asked.kill()
+        asked.wait()
+    wait_until(lambda: not any(runs(path.name) for path in tmp_path.iterdir()), 20)
+
+
+def runs(process):
+    """Whether a process of this number is there, and has not ended unnoticed."""
+    try:
+        return Path("/proc", process, "stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true, seconds=60):
+    """Wait for something to become true."""
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.05)
 
 
 def test_a_rank_on_a_gpu_takes_its_share_of_the_cores(monkeypatch):

@@ -51,12 +51,13 @@ def crew_size(device: torch.device, world: int) -> int:
 
 
 def _work(fill: Callable[..., None], told: tuple[Any, ...], share: tuple[int, int]) -> None:
-    """Do one share. It ends after a line of its report if the process that asked for it is gone."""
+    """Do one share. The process ends after a line of its report if the one that asked for it is gone: a pool keeps an
+    exception and would wait for more work."""
 
     def report(line: str) -> None:
         if share[0] == 0:
             print(line)
         if (asked := parent_process()) is not None and not asked.is_alive():
-            raise SystemExit(1)
+            os._exit(1)
 
     fill(*told, share=share, report=report)
