@@ -11,7 +11,7 @@ import torch
 
 from longtake.models import builtin
 from longtake.train import crew
-from longtake.train.cache import SHARD
+from longtake.train.cache import SHARD, filled
 from longtake.train.crew import crew_size, fill_together
 from longtake.train.data import Latents, Source
 from longtake.train.video import encode_clips
@@ -35,6 +35,16 @@ def test_what_goes_wrong_in_another_process_is_raised_here(tmp_path):
     fill_together(encode_clips, tmp_path, SOURCE, 1, codec)
     with pytest.raises(ValueError, match="holds other clips"):
         fill_together(encode_clips, tmp_path, Source(frames=5, switch=0.0), 1, codec, crew=2)
+
+
+def test_a_full_folder_needs_no_other_process(tmp_path, monkeypatch):
+    codec = builtin()["pocket"] / "vae"
+    fill_together(encode_clips, tmp_path, SOURCE, 2, codec)
+    assert filled(tmp_path, 2) and not filled(tmp_path, 3) and not filled(tmp_path, SHARD + 1)
+    monkeypatch.setattr(crew, "ProcessPoolExecutor", None)
+    fill_together(encode_clips, tmp_path, SOURCE, 2, codec, done=True, crew=2)
+    with pytest.raises(ValueError, match="holds other clips"):
+        fill_together(encode_clips, tmp_path, Source(frames=5, switch=0.0), 2, codec, done=True, crew=2)
 
 
 def die_elsewhere(here, share, report):

@@ -92,6 +92,12 @@ def fill_shards(
         report(f"{numbers.stop} of {count} {what} encoded")
 
 
+def filled(folder: Path, count: int) -> bool:
+    """Whether the shards of items 0..count-1 are all there."""
+    firsts = range(0, count, SHARD)
+    return all(held(folder / f"{first // SHARD:05d}.safetensors") >= min(SHARD, count - first) for first in firsts)
+
+
 def stacked(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Tensors of items of one shape as one tensor of each name, in half precision."""
     return {name: torch.stack([item[name] for item in items]).half() for name in items[0]}

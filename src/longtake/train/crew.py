@@ -21,15 +21,16 @@ BROKEN = (
 )
 
 
-def fill_together(fill: Callable[..., None], *told: Any, crew: int | None = None) -> None:
+def fill_together(fill: Callable[..., None], *told: Any, done: bool = False, crew: int | None = None) -> None:
     """Call fill(*told, share=(r, n), report=...) so that every share of the work is done once, by all ranks together.
 
-    crew: processes of this rank, see `crew_size`; with several, fill must be a function of a module, and told such
+    done: nothing is left to do, and fill only looks whether what is there fits: no other process begins for that. crew:
+    processes of this rank, see `crew_size`; with several, fill must be a function of a module, and told such
     values as can be sent to another process. One of them all reports. What goes wrong in one is raised here; if one
     dies, this process does what is left alone.
     """
     rank, world = ranks()
-    crew = crew or crew_size(place(), world)
+    crew = 1 if done else crew or crew_size(place(), world)
     if crew > 1:
         try:
             with ProcessPoolExecutor(crew, get_context("spawn"), torch.set_num_threads, (1,)) as pool:

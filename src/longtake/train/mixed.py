@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 
 from longtake.noise import token_shift
-from longtake.train.cache import SHARDS, Coder, check_codec, claim, fill_shards, numbers_of, read_shards, stacked
+from longtake.train.cache import (
+    SHARDS,
+    Coder,
+    check_codec,
+    claim,
+    fill_shards,
+    filled,
+    numbers_of,
+    read_shards,
+    stacked,
+)
 from longtake.train.data import Encode, Source, pool_sprite, source_of
 from longtake.train.footage import Footage
 from longtake.train.levels import logit_normal, token_levels
@@ -238,6 +248,12 @@ def fill_clips(
             return stacked([_encoded(source, number, size, stride, encode) for number in numbers])
 
         fill_shards(folder, count, make, share, report, f"clips of {size[0]} x {size[1]}")
+
+
+def filled_clips(root: Path, found: Sequence[Pair], count: int) -> bool:
+    """Whether `count` clips of every size are there."""
+    longest = max(pair.frames for pair in found)
+    return all(filled(root / folder_name(longest, (pair.height, pair.width)), count) for pair in found)
 
 
 def _encoded(source: Source, number: int, size: tuple[int, int], stride: int, encode: Encode) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from longtake.plan import Limits
 from longtake.script import Script
 from longtake.settings import Settings
 from longtake.track import Track
-from longtake.train.cache import Coder, check_codec
+from longtake.train.cache import Coder, check_codec, filled
 from longtake.train.config import read_table
 from longtake.train.crew import fill_together
 from longtake.train.data import Latents, Source, clips_folder, fill_cache
@@ -144,7 +144,8 @@ class Video:
         config, folder = self.config, clips_folder(out, {"data": self.config.data})
         if not config.data:
             source = read_table(Source, config.source, "source")
-            fill_together(encode_clips, folder, source, config.clips, self._codec_folder("`data`, encoded clips"))
+            codec_folder, count = self._codec_folder("`data`, encoded clips"), config.clips
+            fill_together(encode_clips, folder, source, count, codec_folder, done=filled(folder, count))
         elif self.codec_folder is not None:
             codec = wan_codec.load(self.codec_folder, torch.float32)
             check_codec(folder / "cache.json", Coder.of(codec, self.codec_folder))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from longtake.models import wan_codec
 from longtake.track import Track
-from longtake.train.cache import Coder
+from longtake.train.cache import Coder, filled
 from longtake.train.config import read_table
 from longtake.train.crew import fill_together
 from longtake.train.data import Latents, Source
@@ -93,7 +93,8 @@ def _tolds(video: Video, folder: Path, givens: Givens) -> Tolds:
         latents = told_of(video.data, givens, ranks(), reporting())
         wait_for_all()
         return Tolds(givens, latents)
-    fill_together(encode_told, folder, video.data.source, max(video.data.clips) + 1, givens, video.codec_folder)
+    source, count = video.data.source, max(video.data.clips) + 1
+    fill_together(encode_told, folder, source, count, givens, video.codec_folder, done=filled(folder, count))
     return Tolds(givens, load_told(folder))
 
 

@@ -31,7 +31,7 @@ from longtake.train.crew import fill_together
 from longtake.train.export import Card, card_of, export
 from longtake.train.family import LTX
 from longtake.train.footage import Footage, FootageConfig, Sees, open_footage
-from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, Lots, Shots, fill_clips
+from longtake.train.mixed import Batch, Clips, Draw, Drawing, Given, Lots, Shots, fill_clips, filled_clips
 from longtake.train.pairs import Pair, pairs
 from longtake.train.place import at, encoding, place
 from longtake.train.ranks import ranks, reporting, wait_for_all
@@ -159,7 +159,8 @@ class Mixed:
         settings, root = self.config, out / "latents"
         if settings.data:
             return Clips(Path(settings.data), self.pairs, Coder.of(self.codec, self.codec_folder))
-        fill_together(encode_pairs, root, self.pairs, settings.clips, settings.seed, self.codec_folder)
+        done, count = filled_clips(root, self.pairs, settings.clips), settings.clips
+        fill_together(encode_pairs, root, self.pairs, count, settings.seed, self.codec_folder, done=done)
         return Clips(root, self.pairs)
 
     def places(self, pair: Pair) -> Tensor:
