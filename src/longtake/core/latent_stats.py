@@ -1,4 +1,4 @@
-"""Statistics of latents: matched to those of other latents (AdaIN), and large values pressed together (tone map).
+"""Latent statistics: matched to those of other latents (AdaIN), and large values compressed (tone mapping).
 
 Shapes: B videos, C channels, F latent frames, H W latent size.
 """
@@ -12,13 +12,14 @@ TINY = 1e-6
 
 
 def statistics(x_BCFHW: Tensor) -> Tensor:
-    """Mean and standard deviation of every channel over the clip. (2, B, C)"""
-    std, mean = torch.std_mean(x_BCFHW, dim=(2, 3, 4))
+    """Return mean and standard deviation of every channel over the clip; a single value has none. (2, B, C)"""
+    alone = x_BCFHW[0, 0].numel() == 1
+    std, mean = torch.std_mean(x_BCFHW, dim=(2, 3, 4), correction=0 if alone else 1)
     return torch.stack([mean, std])
 
 
 def matched(x_BCFHW: Tensor, to_2BC: Tensor, share: float = 1.0) -> Tensor:
-    """x with its statistics moved towards others by `share`: AdaIN (Huang and Belongie 2017, eq. 8) between clips."""
+    """Move the statistics of x towards others by `share`: AdaIN (Huang and Belongie 2017, eq. 8) between clips."""
     mean, std = statistics(x_BCFHW)[..., None, None, None]
     to_mean, to_std = to_2BC.to(x_BCFHW)[..., None, None, None]
     new_std = torch.lerp(std, to_std, share).clamp_min(TINY)
@@ -26,11 +27,11 @@ def matched(x_BCFHW: Tensor, to_2BC: Tensor, share: float = 1.0) -> Tensor:
 
 
 def tone_mapped(x: Tensor, compression: float) -> Tensor:
-    """x with large values pressed together: x * (1 - 0.8 k sigmoid(4 k (|x| - 1))), k = 0.75 * compression (LTX-Video).
+    """Compress large values: x * (1 - 0.8 k sigmoid(4 k (|x| - 1))), k = 0.75 * compression (LTX-Video).
 
-    ValueError unless compression lies in [0, 1]; 0 changes nothing.
+    Raise ValueError unless compression lies in [0, 1]; 0 changes nothing.
     """
     if not 0 <= compression <= 1:
-        raise ValueError(f"a tone map's compression lies in [0, 1], not {compression}")
+        raise ValueError(f"the compression of a tone map must lie in [0, 1], not {compression}")
     k = 0.75 * compression
     return x * (1 - 0.8 * k * torch.sigmoid(4 * k * (x.abs() - 1)))

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from longtake.grade import matched, statistics, tone_mapped
-from longtake.look import Look
-from longtake.plan import Grade, Guide, Source, Window, guided
-from tests.models.oracles import apart, oracle, rand
+from longtake.core.latent_stats import matched, statistics, tone_mapped
+from longtake.engine.clips.shot import AdainReference
+from longtake.planning.keyframe_columns import KeyframeColumn, with_keyframes
+from longtake.planning.window import Adain, LatentSource, Window
+from tests.oracles import apart, oracle, rand
 
 LONG = "diffusers.pipelines.ltx.pipeline_ltx_i2v_long_multi_prompt"
 UPSAMPLE = "diffusers.pipelines.ltx.pipeline_ltx_latent_upsample"
@@ -38,25 +39,27 @@ def test_the_tone_map_is_the_published_one(compression):
 
 
 def test_the_first_window_is_looked_at_and_later_ones_take_it_on():
-    look, first, later = Look(), rand(1, 3, 4, 5, 5), 2 * rand(1, 3, 6, 5, 5, seed=2) + 1
-    levels = torch.tensor([1.0, 0.0], dtype=torch.float64)[:, None]
-    start = Window(range(4), levels.expand(-1, 4), grade=Grade(1.0))
-    assert look.graded(first, start, "a") is first
+    reference, first, later = AdainReference(), rand(1, 3, 4, 5, 5), 2 * rand(1, 3, 6, 5, 5, seed=2) + 1
+    sigmas = torch.tensor([1.0, 0.0], dtype=torch.float64)[:, None]
+    start = Window(range(4), sigmas.expand(-1, 4), adain=Adain(1.0))
+    assert reference.applied(first, start, "a") is first
     blend = torch.tensor([0.0, 0.5, 1.0, 1.0, 1.0])
-    window = guided(
-        Window(range(3, 8), levels.expand(-1, 5), grade=Grade(1.0), blend=blend), [Guide(Source("first"), -1.0)]
+    window = with_keyframes(
+        Window(range(3, 8), sigmas.expand(-1, 5), adain=Adain(1.0), blend=blend),
+        [KeyframeColumn(LatentSource("anchor"), -1.0)],
     )
-    graded = look.graded(later, window, "b")
+    graded = reference.applied(later, window, "b")
     assert torch.equal(graded[:, :, [0, 5]], later[:, :, [0, 5]])  # not used, and a guide
     assert torch.allclose(statistics(graded[:, :, 1:5]), statistics(first), atol=1e-5)
-    again = Look.restored(*look.state())
-    assert torch.equal(again.graded(later, window, "b"), graded)
+    again = AdainReference()
+    again.load(*reference.state())
+    assert torch.equal(again.applied(later, window, "b"), graded)
 
 
 def test_a_look_per_scene():
-    look = Look()
-    window = Window(range(4), torch.tensor([[1.0] * 4, [0.0] * 4], dtype=torch.float64), grade=Grade(0.5, "scene"))
+    reference = AdainReference()
+    window = Window(range(4), torch.tensor([[1.0] * 4, [0.0] * 4], dtype=torch.float64), adain=Adain(0.5, "scene"))
     clips = [rand(1, 3, 4, 5, 5, seed=i) for i in range(4)]
-    kept = [look.graded(x, window, name) is x for x, name in zip(clips, "aabb")]
+    kept = [reference.applied(x, window, name) is x for x, name in zip(clips, "aabb")]
     assert kept == [True, False, True, False]
-    assert torch.equal(look.statistics, statistics(clips[2]))
+    assert torch.equal(reference.statistics, statistics(clips[2]))

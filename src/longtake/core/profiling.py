@@ -1,4 +1,4 @@
-"""The bytes of tensors that are alive, and the arithmetic of what is done with them, counted while code runs.
+"""Profiling: bytes of living tensors, and floating-point operations, counted while code runs.
 
 Works on PyTorch's meta device, where tensors have shapes but no memory, and on any other.
 """
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Ledger(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Counts bytes of new tensors on some kinds of device. now: alive; most: at the worst moment.
 
     without: tensors that were there before, and do not count. Memory that a kernel needs inside itself is not seen.
@@ -38,7 +38,7 @@ class Ledger(TorchDispatchMode):
         return out
 
     def restart(self) -> None:
-        """Forget what was the most; what is alive stays."""
+        """Reset the maximum to what is alive now."""
         self.most = self.now
 
     def _enter(self, tensor: Tensor, counted: bool = True) -> None:
@@ -55,7 +55,7 @@ class Ledger(TorchDispatchMode):
         self.now -= size
 
 
-class Work(TorchFunctionMode):
+class FlopCounter(TorchFunctionMode):
     """Counts the floating-point operations of linear layers, convolutions and attention: two for a product and its sum.
 
     Attention on the meta device gives a tensor of the right shape, as kernels do that hold no table of all pairs.
@@ -79,12 +79,12 @@ class Work(TorchFunctionMode):
         return out
 
 
-def blank(make: Callable[[], nn.Module], dtype: torch.dtype) -> Any:
-    """A network on the meta device: shapes without weights."""
+def on_meta(make: Callable[[], nn.Module], dtype: torch.dtype) -> Any:
+    """Make a network on the meta device: shapes without weights."""
     with torch.device("meta"):
         return make().to(dtype).requires_grad_(False).eval()
 
 
 def size_of(net: nn.Module) -> int:
-    """Bytes of the parameters of a network."""
+    """Count the bytes of the parameters of a network."""
     return sum(weight.numel() * weight.element_size() for weight in net.parameters())
