@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from longtake.models import weights
-from longtake.models.clip import ClipConfig, ClipVision
-from longtake.models.text import T5Config, T5Encoder
-from longtake.models.wan import WanConfig, WanTransformer, tiny
-from longtake.models.wan_codec import WanCodec, WanCodecConfig
-from tests.models.oracles import shuffled
+from longtake.models.checkpoints import loading as weights
+from longtake.models.encoders.clip_vision import ClipConfig, ClipVision
+from longtake.models.encoders.t5 import T5Config, T5Encoder
+from longtake.models.wan.config import WanConfig, tiny
+from longtake.models.wan.transformer import WanTransformer
+from longtake.models.wan.vae import WanVAE
+from longtake.models.wan.vae_config import WanVAEConfig
+from tests.oracles import shuffled
 
 PIPELINES = {
     "df": ("SkyReelsV2DiffusionForcingPipeline", "SkyReelsV2Transformer3DModel"),
@@ -25,7 +27,7 @@ PIPELINES = {
 }
 PIECES = ["<pad>", "</s>", "<unk>", "▁a", "▁red", "▁ball", "▁", *"abcdefghijklmnopqrstuvwxyz"]
 WORDS = T5Config(vocab_size=len(PIECES), d_model=10, d_kv=4, d_ff=16, num_layers=2, num_heads=2)
-EYES = ClipConfig(
+CLIP = ClipConfig(
     hidden_size=14, intermediate_size=20, num_hidden_layers=2, num_attention_heads=1, image_size=28, patch_size=14
 )
 
@@ -36,17 +38,17 @@ class Parts:
 
     kind: str
     net: WanTransformer
-    codec: WanCodec
+    vae: WanVAE
     text: T5Encoder
-    eyes: ClipVision
+    image_encoder: ClipVision
 
 
 def parts(kind: str) -> Parts:
-    """Networks of a kind; heads are one, as no shape tells their number."""
+    """Return the networks of a kind; they have one head, since no shape shows the number of heads."""
     changes = dict(num_attention_heads=1, attention_head_dim=24, in_channels=16, out_channels=16)
     changes |= dict(in_channels=36, image_dim=14, added_kv_proj_dim=24) if kind == "i2v" else {}
     changes |= dict(inject_sample_info=True) if kind == "df" else {}
-    nets = WanTransformer(tiny(**changes)), WanCodec(WanCodecConfig(base_dim=4)), T5Encoder(WORDS), ClipVision(EYES)
+    nets = WanTransformer(tiny(**changes)), WanVAE(WanVAEConfig(base_dim=4)), T5Encoder(WORDS), ClipVision(CLIP)
     return Parts(kind, *(shuffled(net) for net in nets))
 
 
@@ -60,16 +62,16 @@ def tokenizer() -> Tokenizer:
 
 
 def diffusers(folder: Path, made: Parts) -> Path:
-    """A diffusers folder."""
+    """Write a diffusers folder."""
     pipeline, network = PIPELINES[made.kind]
     weights.save(made.net, made.net.config, folder / "transformer", kind=network)
-    keep = {f for f in asdict(made.net.config) if f not in ("causal", "block", "view")}
+    keep = {f for f in asdict(made.net.config) if f not in ("causal", "block", "max_latent_frames")}
     config = {key: value for key, value in asdict(made.net.config).items() if key in keep}
     (folder / "transformer" / "config.json").write_text(json.dumps({"_class_name": network} | config))
-    weights.save(made.codec, made.codec.config, folder / "vae", kind="AutoencoderKLWan")
+    weights.save(made.vae, made.vae.config, folder / "vae", kind="AutoencoderKLWan")
     weights.save(made.text, made.text.config, folder / "text_encoder", name="model")
     if made.kind == "i2v":
-        weights.save(made.eyes, made.eyes.config, folder / "image_encoder", name="model")
+        weights.save(made.image_encoder, made.image_encoder.config, folder / "image_encoder", name="model")
     (folder / "tokenizer").mkdir()
     tokenizer().save(str(folder / "tokenizer" / "tokenizer.json"))
     (folder / "model_index.json").write_text(
@@ -79,17 +81,17 @@ def diffusers(folder: Path, made: Parts) -> Path:
 
 
 def original(folder: Path, made: Parts, **config) -> Path:
-    """A folder as Wan and SkyReels-V2 publish it, its pickles already converted."""
+    """Write a folder in the layout of Wan and SkyReels-V2, with its pickles converted."""
     folder.mkdir(parents=True)
     tensors = renamed(made.net, wan_name)
     names = sorted(tensors)
     for i, some in enumerate((names[::2], names[1::2]), 1):
         file = f"diffusion_pytorch_model-{i:05}-of-00002.safetensors"
         save_file({name: tensors[name] for name in some}, folder / file)
-    save_file(renamed(made.codec, codec_name), folder / "Wan2.1_VAE.safetensors")
+    save_file(renamed(made.vae, vae_name), folder / "Wan2.1_VAE.safetensors")
     save_file(renamed(made.text, text_name), folder / "models_t5_umt5-xxl-enc-bf16.safetensors")
     if made.kind == "i2v":
-        save_file(eyes(made.eyes), folder / "models_clip.safetensors")
+        save_file(image_encoder_tensors(made.image_encoder), folder / "models_clip.safetensors")
     (folder / "google" / "umt5-xxl").mkdir(parents=True)
     tokenizer().save(str(folder / "google" / "umt5-xxl" / "tokenizer.json"))
     dims = made.net.config
@@ -99,16 +101,16 @@ def original(folder: Path, made: Parts, **config) -> Path:
     return folder
 
 
-def single(folder: Path, made: Parts, **told) -> Path:
-    """Single files as ComfyUI keeps them, and the .toml file that lists them."""
+def single(folder: Path, made: Parts, **entries) -> Path:
+    """Write single files as ComfyUI keeps them, and the .toml file that lists them."""
     for name in ("diffusion_models", "vae", "text_encoders", "clip_vision"):
         (folder / name).mkdir(parents=True)
     prefixed = {f"model.diffusion_model.{name}": tensor for name, tensor in renamed(made.net, wan_name).items()}
     save_file(prefixed, folder / "diffusion_models" / "wan.safetensors")
-    save_file(renamed(made.codec, codec_name), folder / "vae" / "wan_vae.safetensors")
+    save_file(renamed(made.vae, vae_name), folder / "vae" / "wan_vae.safetensors")
     packed = {"spiece_model": torch.zeros(3, dtype=torch.uint8)}
     save_file(made.text.state_dict() | packed, folder / "text_encoders" / "umt5.safetensors")
-    vision = {f"vision_model.{name}": tensor for name, tensor in made.eyes.state_dict().items()}
+    vision = {f"vision_model.{name}": tensor for name, tensor in made.image_encoder.state_dict().items()}
     save_file(vision | {"visual_projection.weight": torch.zeros(2, 14)}, folder / "clip_vision" / "h.safetensors")
     tokenizer().save(str(folder / "tokenizer.json"))
     lines = dict(
@@ -117,7 +119,7 @@ def single(folder: Path, made: Parts, **told) -> Path:
     )  # fmt: skip
     if made.kind == "i2v":
         lines["image_encoder"] = "clip_vision/h.safetensors"
-    lines |= told
+    lines |= entries
     (folder / "model.toml").write_text("\n".join(f'{key} = "{value}"' for key, value in lines.items() if value))
     return folder / "model.toml"
 
@@ -128,7 +130,7 @@ def renamed(net: torch.nn.Module, name) -> dict[str, torch.Tensor]:
 
 
 def wan_name(name: str) -> str:
-    """What Wan and SkyReels-V2 call a tensor, written the other way round from the reference's rules."""
+    """Return the name of a tensor in Wan and SkyReels-V2 files, written independently of the rename table."""
     for new, old in (
         ("fps_projection.net.0.proj", "fps_projection.0"), ("fps_projection.net.2", "fps_projection.2"),
         ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
@@ -149,8 +151,8 @@ def wan_name(name: str) -> str:
     return "head.modulation" if name == "scale_shift_table" else name.replace("scale_shift_table", "modulation")
 
 
-def codec_name(name: str) -> str:
-    """What Wan calls a tensor of its codec."""
+def vae_name(name: str) -> str:
+    """Return the name of a VAE tensor in Wan files."""
     match = re.match(r"decoder\.up_blocks\.(\d)\.(resnets|upsamplers)\.(\d)\.(.*)", name)
     if match:
         place = 4 * int(match[1]) + (3 if match[2] == "upsamplers" else int(match[3]))
@@ -166,7 +168,7 @@ def codec_name(name: str) -> str:
 
 
 def text_name(name: str) -> str:
-    """What Wan calls a tensor of its text encoder."""
+    """Return the name of a text encoder tensor in Wan files."""
     for new, old in (
         ("shared.", "token_embedding."), ("encoder.final_layer_norm", "norm"), ("encoder.block.", "blocks."),
         ("layer.0.SelfAttention.relative_attention_bias", "pos_embedding.embedding"),
@@ -178,8 +180,8 @@ def text_name(name: str) -> str:
     return name
 
 
-def eyes(net: ClipVision) -> dict[str, torch.Tensor]:
-    """The image encoder as a Wan folder has it, with the text tower that nothing uses."""
+def image_encoder_tensors(net: ClipVision) -> dict[str, torch.Tensor]:
+    """Return the tensors of the image encoder in the layout of Wan files, with an unused text tower."""
     mine, theirs = net.state_dict(), {"log_scale": torch.zeros(()), "visual.head": torch.zeros(14, 3)}
     theirs["textual.token_embedding.weight"] = torch.zeros(2, 3)
     theirs["visual.cls_embedding"] = mine["embeddings.class_embedding"][None, None]
@@ -204,7 +206,7 @@ def eyes(net: ClipVision) -> dict[str, torch.Tensor]:
 
 
 def session(model):
-    """A session of the network itself, out of whatever is wrapped around it."""
+    """Return a session of the network itself, without its wrappers."""
     made = model.session()
     while hasattr(made, "session"):
         made = made.session
@@ -212,7 +214,7 @@ def session(model):
 
 
 def blank(file: Path, shapes: dict[str, tuple[int, ...]], dtype: str = "BF16", width: int = 2) -> Path:
-    """A safetensors file of real size that takes no room on the disk: a true header, and a hole for the tensors."""
+    """Write a safetensors file of real size that occupies no disk space: a true header, and a hole for the tensors."""
     header, at = {}, 0
     for name, shape in shapes.items():
         size = width * int(torch.Size(shape).numel())
@@ -226,6 +228,6 @@ def blank(file: Path, shapes: dict[str, tuple[int, ...]], dtype: str = "BF16", w
 
 
 def shapes(config: WanConfig, name=lambda name: name) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a network, without its weights."""
+    """Return the names and shapes of a transformer, without weights."""
     with torch.device("meta"):
         return {name(key): tuple(t.shape) for key, t in WanTransformer(config).state_dict().items()}

@@ -1,28 +1,44 @@
-"""What the transformers of two families share: wide sums, gates, runs of equal labels, GELU, the feed-forward."""
+"""Layers and functions that the transformers of several families share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from longtake.core.errors import SettingsError
+
 
 def wide(x: Tensor) -> Tensor:
-    """At least float32."""
+    """Return x in at least float32."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """x + change * gate, in float32 or better."""
+    """Compute x + change * gate in float32 or better."""
     return torch.addcmul(wide(x), wide(change), gate).to(x.dtype)
 
 
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of channels by the angle of their position (RoPE), in float32 or better.
+
+    x: (..., D). rope: cosine and sine (..., D/2, 2), broadcast over x.
+    """
+    pairs = wide(x).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # inductor generates no code for complex numbers, which are otherwise fastest
+        (a, b), (cos, sin) = pairs.unbind(-1), rope.unbind(-1)
+        return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).to(x.dtype)
+    rotated = torch.view_as_complex(pairs) * torch.view_as_complex(rope)
+    return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+
+
 def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(label, start, stop) of every stretch of equal labels."""
+    """Yield (label, start, stop) of every stretch of equal labels."""
     start = 0
     for label, group in groupby(labels):
         stop = start + len(list(group))
@@ -30,8 +46,31 @@ def runs(labels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
+@dataclass(frozen=True)
+class Span:
+    """A stretch [start, stop) of a step, and the stretches of the step that it attends to, besides all cached frames."""
+
+    start: int
+    stop: int
+    attends: tuple[tuple[int, int], ...]
+
+    def times(self, size: int) -> Span:
+        """Return the same span in units that are `size` times smaller."""
+        return Span(self.start * size, self.stop * size, tuple((a * size, b * size) for a, b in self.attends))
+
+
+def check_text(text: Tensor, width: int) -> Tensor:
+    """Return text embeddings (B, L, D). SettingsError unless D is what the network takes."""
+    if text.shape[-1] != width:
+        raise SettingsError(
+            f"prompt embeddings of the shape {tuple(text.shape)} are given, but this model takes (prompts, L, {width}): take "
+            "them from encode_prompt of this pipeline"
+        )
+    return text
+
+
 class TanhGelu(nn.Module):
-    """GELU in its tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    """The tanh approximation of GELU, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.is_grad_enabled():
@@ -41,7 +80,7 @@ class TanhGelu(nn.Module):
 
 
 class Projection(nn.Module):
-    """A linear layer under the name diffusers gives it."""
+    """A linear layer with the name of diffusers."""
 
     def __init__(self, dim: int, out: int):
         super().__init__()
@@ -52,7 +91,7 @@ class Projection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, activation, linear."""
+    """A feed-forward layer: linear, activation, linear."""
 
     def __init__(self, dim: int, hidden: int, out: int, act: nn.Module):
         super().__init__()
