@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.script import Scene, Script, ScriptError
+from longtake.core.errors import ScriptError
+from longtake.planning.script import Scene, Script
+from longtake.planning.script_files import load_script
 
 lengths = st.one_of(st.none(), st.floats(0.2, 100))
 
@@ -45,13 +47,13 @@ def test_a_short_video_ends_early():
 def test_text_file(tmp_path):
     path = tmp_path / "s.txt"
     path.write_text("a red ball\n\n# a remark\n  a blue ball \n")
-    assert [s.prompt for s in Script.of(path, 24).scenes] == ["a red ball", "a blue ball"]
+    assert [s.prompt for s in load_script(path, 24).scenes] == ["a red ball", "a blue ball"]
 
 
 def test_toml_file(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('[[scene]]\nprompt = "a"\n[[scene]]\nat = 3\nprompt = "b"\nseconds = 2\ncut = true\n')
-    script = Script.of(path, 24)
+    script = load_script(path, 24)
     assert script.scenes == (Scene("a", 3.0), Scene("b", 2, True))
     assert (script.starts, script.frames) == ((0, 72), 120)
 
@@ -64,7 +66,7 @@ def test_loras(tmp_path):
         '[[scene]]\nat = 3\nprompt = "b"\nlora = ["x.safetensors", ["z.safetensors", 0.5]]\n'
         '[[scene]]\nat = 5\nprompt = "c"\n'
     )
-    script = Script.of(path, 24)
+    script = load_script(path, 24)
     here = lambda name: str(tmp_path / name)
     assert [scene.lora for scene in script.scenes] == [
         ((here("x.safetensors"), 0.8), ("/l/y.safetensors", -1.0)),
@@ -82,7 +84,7 @@ BAD = {
     "unknown key": ('[[scene]]\npromt = "a"', "unknown key 'promt': did you mean 'prompt'"),
     "unknown table": ('[[scenes]]\nprompt = "a"', "unknown key 'scenes': did you mean 'scene'"),
     "no prompt": ("[[scene]]\nseconds = 2", "scene 1 has no prompt"),
-    "empty prompt": ('[[scene]]\nprompt = " "', "empty prompt"),
+    "a number as a prompt": ("[[scene]]\nprompt = 5", "the prompt of a scene is a text in quotes, not 5"),
     "backwards": (
         '[[scene]]\nprompt="a"\n[[scene]]\nat=5\nprompt="b"\n[[scene]]\nat=4\nprompt="c"',
         "times must go forward",
@@ -111,20 +113,19 @@ def test_bad_files_are_refused(tmp_path, name):
     path = tmp_path / "s.toml"
     path.write_text(text)
     with pytest.raises(ScriptError) as error:
-        Script.of(path, 24)
+        load_script(path, 24)
     assert message in str(error.value)
 
 
 def test_other_refusals(tmp_path):
     for source, options, message in (
-        ("", {}, "empty prompt"),
         (tmp_path / "none.txt", {}, "cannot read"),
         (tmp_path / "s.yaml", {}, "a script is"),
         ([Scene("a", 9.0), Scene("b")], {"seconds": 5}, "nothing is left"),
         ([Scene("a", 0.001), Scene("b")], {}, "shorter than one frame"),
     ):
         with pytest.raises(ScriptError) as error:
-            Script.of(source, 24, **options)
+            load_script(source, 24, **options)
         assert message in str(error.value)
     for bad in (0, -3, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="positive"):
@@ -142,7 +143,7 @@ def test_any_text_is_read_or_refused(text):
             path = Path(folder) / f"s{suffix}"
             path.write_text(text, encoding="utf-8")
             try:
-                assert Script.of(path, 24).frames > 0
+                assert load_script(path, 24).frames > 0
             except ScriptError as error:
                 assert str(error)
 
@@ -150,9 +151,9 @@ def test_any_text_is_read_or_refused(text):
 def test_anchors_and_abrupt_prompts(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('abrupt = 0.3\n[[scene]]\nprompt = "a"\n[[scene]]\nprompt = "b"\ncut = "anchor"\n')
-    script = Script.of(path, 24)
+    script = load_script(path, 24)
     assert script.abrupt == 0.3 and script.scenes[1].cut == "anchor"
     assert Script.from_facts(json.loads(json.dumps(script.facts()))) == script
     path.write_text('abrupt = 3\n[[scene]]\nprompt = "a"\n')
     with pytest.raises(ScriptError, match=r"from 0 .* to 2"):
-        Script.of(path, 24)
+        load_script(path, 24)

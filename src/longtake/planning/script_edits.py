@@ -1,4 +1,4 @@
-"""The prompt stream: how a script changes while it is being made. Pure; what has begun is never changed."""
+"""Edits of a script while its video is generated. Pure functions; what has begun is never changed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from longtake.script import Scene, Script, ScriptError
+from longtake.core.errors import ScriptError
+from longtake.planning.script import Scene, Script
 
 Op = Literal["add", "insert", "replace"]
 OPS: tuple[Op, ...] = get_args(Op)
-SECONDS = 5.0  # of a scene that does not say how long it lasts
+DEFAULT_SECONDS = 5.0  # length of a scene that does not give one
 
 
 class TooLate(ScriptError):
-    """An edit of what has begun. earliest: the first output frame that can still change (None: none can)."""
+    """An edit of frames that have begun. earliest: the first output frame that can still change (None: none can)."""
 
     def __init__(self, message: str, earliest: int | None):
         super().__init__(message)
@@ -25,9 +26,9 @@ class TooLate(ScriptError):
 class Edit:
     """A change of the script.
 
-    add: a scene after the last one. insert: a scene from `at` on; what was planned from there on comes `frames` later.
-    replace: another prompt from `at` to the end of the scene that is there. at: an output frame (None: as early as can
-    be). frames: the length of what is added or inserted. cut: as in `Scene` (None: as it was, or no cut).
+    add: put a scene after the last one. insert: put a scene at `at`; what was planned from there on comes `frames` later.
+    replace: change the prompt from `at` to the end of the scene there. at: an output frame (None: as early as possible).
+    frames: length of the added or inserted scene. cut: as in `Scene` (None: as it was, or no cut).
     """
 
     op: Op
@@ -47,28 +48,28 @@ class Edit:
                 raise ScriptError(f"{name} of an edit is a number of frames, at least {least}, not {value!r}")
 
     def facts(self) -> dict[str, Any]:
-        """A json-able record."""
+        """Return the fields that are set, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> Edit:
-        """Undo `facts`; keys of others are passed over. ScriptError if it is no edit."""
+        """Read an edit from `facts`, ignoring other keys. ScriptError if it is not an edit."""
         try:
             return Edit(**{k: v for k, v in facts.items() if k in Edit.__dataclass_fields__})
         except TypeError as error:
-            raise ScriptError(f"that is no edit ({error})") from error
+            raise ScriptError(f"this is not an edit ({error})") from error
 
 
 def resolved(script: Script, edit: Edit, earliest: int | None, fps: float) -> Edit:
-    """The edit with its place and length filled in. TooLate if it would change what comes before `earliest`.
+    """Fill in the place and length of an edit. TooLate if it would change frames before `earliest` (None: all have begun).
 
-    A scene behind the end of a video changes nothing before it.
+    A scene added behind the end of a video changes nothing before it.
     """
-    frames = edit.frames or max(1, round(SECONDS * fps))
+    frames = edit.frames or max(1, round(DEFAULT_SECONDS * fps))
     at = _place(script, edit, earliest, fps)
     behind = edit.op == "add" and script.frames is not None
     if earliest is None or (at < earliest and not behind):
-        raise TooLate(_too_late(edit, at, earliest, fps), earliest)
+        raise too_late(at, earliest, fps)
     if edit.op != "add" and script.frames is not None and at >= script.frames:
         raise ScriptError(f"the video ends at {script.frames / fps:.2f} s: use add to make it longer")
     return replace(edit, at=at, frames=None if edit.op == "replace" else frames)
@@ -79,21 +80,27 @@ def _place(script: Script, edit: Edit, earliest: int | None, fps: float) -> int:
         return edit.at if edit.at is not None else earliest or 0
     if script.frames is not None:
         return script.frames
-    last = script.scenes[-1].seconds or SECONDS
+    last = script.scenes[-1].seconds or DEFAULT_SECONDS
     return max(earliest or 0, script.starts[-1] + round(last * fps), edit.at or 0)
 
 
-def _too_late(edit: Edit, at: int, earliest: int | None, fps: float) -> str:
+def too_late(at: int, earliest: int | None, fps: float) -> TooLate:
+    """Make the error for an edit at an output frame that has begun. earliest: the first one that has not (None: none)."""
     if earliest is None:
-        return "the last clip has begun, so the end of this video can no longer change: begin a new one"
-    return (
-        f"{at / fps:.2f} s has been made, or is being made now: the earliest time that can still change is "
-        f"{earliest / fps:.2f} s (leave --at out to use it)"
+        return TooLate(
+            "the last clip has begun, so the end of this video can no longer change: start another video with longtake "
+            "extend",
+            None,
+        )
+    return TooLate(
+        f"{at / fps:.2f} s is generated already, or is being generated now: the earliest time that can still change is "
+        f"{earliest / fps:.2f} s (leave --at out to use it)",
+        earliest,
     )
 
 
 def edited(script: Script, edit: Edit, fps: float) -> Script:
-    """The script after a resolved edit."""
+    """Apply a resolved edit to a script."""
     assert edit.at is not None
     if edit.op == "replace":
         return _replaced(script, edit, fps)
@@ -102,7 +109,7 @@ def edited(script: Script, edit: Edit, fps: float) -> Script:
     before = [(start, scene) for start, scene in zip(script.starts, script.scenes) if start < edit.at]
     after = [(start + length, scene) for start, scene in zip(script.starts, script.scenes) if start >= edit.at]
     inside = before and edit.at not in script.starts and edit.op == "insert"
-    if inside:  # the scene that it interrupts goes on behind it
+    if inside:  # the scene that it interrupts continues behind it
         start, scene = before[-1]
         rest = replace(scene, cut=False, seconds=_left(scene, edit.at - start, fps))
         after = [(edit.at + length, rest), *after]
@@ -113,7 +120,7 @@ def edited(script: Script, edit: Edit, fps: float) -> Script:
 
 
 def _left(scene: Scene, frames: int, fps: float) -> float | None:
-    """Seconds that are left of a scene after some frames; None if it does not say, or goes on for longer than it said."""
+    """Return the seconds that are left of a scene after some frames; None if it has no length, or has already lasted longer."""
     left = None if scene.seconds is None else scene.seconds - frames / fps
     return left if left is not None and left > 0 else None
 
