@@ -1,4 +1,4 @@
-"""How FFmpeg's scaler is to work wherever pixels are kept: bicubic, and the same bits on every machine."""
+"""Flags of FFmpeg's scaler: bicubic, with the same bits on every machine."""
 
 from av.video.reformatter import Interpolation
 

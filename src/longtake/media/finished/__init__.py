@@ -1,0 +1,1 @@
+"""Finished video files: of a codec and a kind that the user chooses, with sound."""
