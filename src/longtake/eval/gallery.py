@@ -1,8 +1,8 @@
-"""The gallery of a pocket model: every motion and every scenery as moving pictures, a story, and a minute without a cut.
+"""The gallery of a pocket model: GIFs of every motion and every scenery, a story, and a minute without a cut.
 
-    python -m longtake.eval.gallery --out docs/img
+    python -m longtake.eval.gallery --output docs/img
 
-Nothing is chosen: one prompt for each, one seed for all.
+Nothing is selected by hand: there is one prompt for each picture and one seed for all.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from longtake.eval.pocket import Ask
-from longtake.eval.sheet import INK, PAPER, picture, save_sheet
+from longtake.core.process.standard_streams import protect_streams
+from longtake.eval.pocket_prompts import VideoRequest
+from longtake.media.contact_sheet import INK, PAPER, picture, save_sheet
 from longtake.models import load
-from longtake.script import Scene
+from longtake.planning.script import Scene
 
-SPEED = 12  # pictures per second of a GIF: every second frame
-GAP, LINE = 4, 18  # pixels between clips, and for what is under them
-COLOURS = 128  # of a GIF
+SPEED = 12  # frames per second of a GIF: every second frame of the video
+GAP, LINE = 4, 18  # pixels between clips, and for the label under them
+COLOURS = 128  # size of a GIF's palette
 
 MOTIONS: Mapping[str, str] = {
     "moves left": "a large red star moves left over the sea",
@@ -54,20 +55,20 @@ MINUTE = "a large orange circle moves right over the sea"
 def main() -> None:
     """Write motions.gif, sceneries.gif, story.png and minute.png."""
     parser = argparse.ArgumentParser(prog="python -m longtake.eval.gallery", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket", help="name or folder")
-    parser.add_argument("--out", type=Path, default=Path("gallery"), help="folder for the pictures")
-    parser.add_argument("--seed", type=int, default=1, help="of the noise")
-    given = parser.parse_args()
-    model = load(given.model)
-    given.out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--model", default="pocket", help="Name or folder of the model.")
+    parser.add_argument("-o", "--output", type=Path, default=Path("gallery"), help="Folder for the pictures.")
+    parser.add_argument("--seed", type=int, default=1, help="Seed of the noise.")
+    args = parser.parse_args()
+    model = load(args.model)
+    args.output.mkdir(parents=True, exist_ok=True)
     for name, prompts in (("motions", MOTIONS), ("sceneries", SCENERIES)):
-        clips = {label: Ask(prompt, given.seed).made(model) for label, prompt in prompts.items()}
-        save_gif(given.out / f"{name}.gif", clips)
-    story = Ask(STORY, given.seed).made(model)
-    minute = Ask(MINUTE, given.seed, round(60 * model.fps)).made(model)
-    save_sheet(given.out / "story.png", _rows(story, 3, [scene.prompt for scene in STORY]))
-    save_sheet(given.out / "minute.png", _rows(minute, 4, [f"second {n} to {n + 15}" for n in range(0, 60, 15)]))
-    print(f"written: motions.gif, sceneries.gif, story.png, minute.png in {given.out}")
+        clips = {label: VideoRequest(prompt, args.seed).generate(model) for label, prompt in prompts.items()}
+        save_gif(args.output / f"{name}.gif", clips)
+    story = VideoRequest(STORY, args.seed).generate(model)
+    minute = VideoRequest(MINUTE, args.seed, round(60 * model.fps)).generate(model)
+    save_sheet(args.output / "story.png", _rows(story, 3, [scene.prompt for scene in STORY]))
+    save_sheet(args.output / "minute.png", _rows(minute, 4, [f"second {n} to {n + 15}" for n in range(0, 60, 15)]))
+    print(f"Wrote motions.gif, sceneries.gif, story.png and minute.png to {args.output}.")
 
 
 def _rows(frames: Tensor, count: int, headings: Sequence[str]) -> list[tuple[str, Tensor]]:
@@ -75,11 +76,11 @@ def _rows(frames: Tensor, count: int, headings: Sequence[str]) -> list[tuple[str
 
 
 def save_gif(path: Path, clips: Mapping[str, Tensor], columns: int = 5, scale: int = 2, fps: float = 24.0) -> None:
-    """Clips (T, 3, H, W) in [0, 1], all of one size, side by side as a GIF that runs for ever, each over its label."""
+    """Write clips (T, 3, H, W) in [0, 1] of one size side by side as an endless GIF, each above its label."""
     step = round(fps / SPEED)
     length = min(len(frames) for frames in clips.values())
     pages = [_page(clips, frame, columns, scale) for frame in range(0, length, step)]
-    palette = Image.new("RGB", (pages[0].width, 4 * pages[0].height))  # of pictures from the whole of it
+    palette = Image.new("RGB", (pages[0].width, 4 * pages[0].height))  # of pages from the whole length
     for row, page in enumerate(pages[:: max(1, len(pages) // 4)][:4]):
         palette.paste(page, (0, row * page.height))
     shared = palette.quantize(COLOURS)
@@ -101,4 +102,5 @@ def _page(clips: Mapping[str, Tensor], frame: int, columns: int, scale: int) -> 
 
 
 if __name__ == "__main__":
+    protect_streams()
     main()
