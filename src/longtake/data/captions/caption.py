@@ -1,7 +1,7 @@
-"""What a shot shows, in named parts, and the sentences that tell it.
+"""Captions of a shot, in named parts, and the sentences made of them.
 
-The parts are those that SkyReels-V2 captions its training data with: subject, shot size, angle, position, camera
-motion, environment and light. Each may be left out.
+The parts are those of the captions that SkyReels-V2 was trained with: subject, shot size, angle, position, camera motion,
+environment and light. Each part may be empty.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
+
+from longtake.core.errors import InputError
 
 SHOT_SIZES = ("extreme close-up", "close-up", "medium close-up", "medium", "medium wide", "wide", "extreme wide")
 ANGLES = ("eye level", "low", "high", "overhead", "ground level", "dutch")
@@ -56,16 +58,16 @@ AT_ANGLE = {
 }
 
 
-class CaptionError(ValueError):
-    """A caption that says nothing, or a part of it that is not allowed."""
+class CaptionError(InputError):
+    """An empty caption, or a part with a value that is not allowed."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """Parts of a caption; "" is not said. subject, environment and light are free text, the others are chosen from lists.
+    """A caption in parts; an empty string is an absent part. The parts in CHOICES take values from lists, the others any text.
 
-    subject: who or what, and what it does. text: a sentence given as a whole; where there is one it is what is told.
-    CaptionError names a value that is not in its list.
+    subject: who or what is seen, and what it does. text: a caption given as one sentence, which replaces the parts.
+    Raises CaptionError for a value that is not in its list.
     """
 
     text: str = ""
@@ -86,20 +88,20 @@ class Caption:
             if value and value not in allowed:
                 near = get_close_matches(value, allowed, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(allowed)}"
-                raise CaptionError(f"{name} {value!r} is not known: {hint}")
+                raise CaptionError(f"{name} {value!r} is not allowed: {hint}")
 
     def __bool__(self) -> bool:
         return any(asdict(self).values())
 
     def sentence(self) -> str:
-        """The caption as it is told to a text encoder."""
+        """Return the caption as text for the text encoder."""
         if self.text:
             return self.text
         parts = (self._view(), MOTIONS.get(self.camera_motion, ""), self.environment, self.light)
         return " ".join(_sentence(part) for part in parts if part)
 
     def _view(self) -> str:
-        """How the subject is seen, and the subject."""
+        """The view of the subject, and the subject."""
         size = (
             f"{self.shot_size} shot" if self.shot_size and not self.shot_size.endswith("close-up") else self.shot_size
         )
@@ -107,19 +109,19 @@ class Caption:
         return f"{view}: {self.subject}" if view and self.subject else view or self.subject
 
     def facts(self) -> dict[str, str]:
-        """What is said, json-able; undone by `Caption(**facts)`."""
+        """Return the parts that are not empty, JSON-able; `Caption(**facts)` reads them back."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @staticmethod
-    def of(parts: Mapping[str, Any]) -> Caption:
-        """From named parts, such as a row of a table: spaces tidied, "caption" and "shot size" understood."""
+    def from_parts(parts: Mapping[str, Any]) -> Caption:
+        """Return a caption from named parts, such as a row of a table; "caption" means text, and "shot size" shot_size."""
         own = {field.name for field in fields(Caption)}
         found = {}
         for name, value in parts.items():
             key = "text" if name == "caption" else name.strip().lower().replace(" ", "_").replace("-", "_")
             if key not in own:
                 raise CaptionError(
-                    f"a caption has no part {name!r}: there are caption, {', '.join(sorted(own - {'text'}))}"
+                    f"a caption has no part {name!r}: the parts are caption, {', '.join(sorted(own - {'text'}))}"
                 )
             if isinstance(value, Sequence) and not isinstance(value, str) and key == "subject":
                 value = _listed([tidy(str(one)) for one in value])
@@ -129,7 +131,7 @@ class Caption:
 
 
 def tidy(text: str) -> str:
-    """Every stretch of white space as one space, none at the ends."""
+    """Return the text with single spaces, and none at the ends."""
     return " ".join(text.split())
 
 
@@ -138,5 +140,5 @@ def _sentence(part: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """a, b and c"""
+    """Join names as "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

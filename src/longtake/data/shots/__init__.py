@@ -1,0 +1,1 @@
+"""The shots of a video file: where they begin, and their metrics."""
