@@ -1,4 +1,4 @@
-"""The configs in examples/train and bench are ones that the recipes read, to the innermost key."""
+"""The networks of the configs in examples/train and bench can be made, from their tables or from the models they name."""
 
 import tomllib
 from pathlib import Path
@@ -7,79 +7,50 @@ import pytest
 import torch
 
 from longtake.models import builtin
-from longtake.models.ltx_presets import LTX
-from longtake.models.text import T5Config, T5Encoder
-from longtake.train.config import read_table
-from longtake.train.data import Source
-from longtake.train.dry import shapes
-from longtake.train.export import Card, card_of
-from longtake.train.family import FAMILIES
-from longtake.train.footage import FootageConfig
-from longtake.train.history import OwnHistory
-from longtake.train.levels import Mixture
-from longtake.train.loop import check_steps, read_settings
-from longtake.train.mixed import Drawing, Given
-from longtake.train.recipes import RECIPES, codec, text
-from longtake.train.recipes.causal import CausalConfig
-from longtake.train.recipes.codec import CodecConfig
-from longtake.train.recipes.distil import DistilConfig
-from longtake.train.recipes.flow import FlowConfig
-from longtake.train.recipes.forcing import ForcingConfig
-from longtake.train.recipes.i2v import I2vConfig
-from longtake.train.recipes.lora import LoraConfig
-from longtake.train.recipes.mixed import MixedConfig
-from longtake.train.recipes.recycle import RecycleConfig
-from longtake.train.recipes.text import TextConfig
-from longtake.train.start import network
-from longtake.train.told import Givens
+from longtake.models.encoders.t5 import T5Config, T5Encoder
+from longtake.models.ltx.presets import LTX
+from longtake.train.multi_resolution.memory_estimate import shapes_without_weights
+from longtake.train.recipes import text_encoder
+from longtake.train.recipes.registry import RECIPES
+from longtake.train.toml_config import read_table
+from longtake.train.weights.families import training_hooks
+from longtake.train.weights.init_weights import network
+from longtake.train.weights.model_card import ModelCard, model_card
 
-CONFIGS = {
-    "codec": CodecConfig, "text": TextConfig, "flow": FlowConfig, "forcing": ForcingConfig, "causal": CausalConfig,
-    "i2v": I2vConfig, "distil": DistilConfig, "lora": LoraConfig, "recycle": RecycleConfig, "mixed": MixedConfig,
-}  # fmt: skip
-INSIDE = {"source": Source, "footage": FootageConfig, "mixture": Mixture, "own": OwnHistory, "given": Givens}
-MIXED = {"footage": FootageConfig, "drawing": Drawing, "given": Given}
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [*sorted(ROOT.glob("examples/train/*.toml")), *sorted(ROOT.glob("bench/*.toml"))]
 
 
-def begun(name, settings):
-    """The network that a recipe begins from nothing, without weights."""
-    if name == "text":
-        return T5Encoder(read_table(T5Config, {"vocab_size": 9, **(settings.network or text.SMALL)}, "network"))
-    if name == "codec":
-        part = FAMILIES[settings.family].codec
-        return part.make(read_table(part.config, settings.network or codec.SMALL, "network"))
-    part = FAMILIES["ltx" if name == "mixed" else "wan"].network
+def new_network(name, settings):
+    """The network that a recipe trains from random weights, on the meta device."""
+    if name == "text_encoder":
+        return T5Encoder(read_table(T5Config, {"vocab_size": 9, **(settings.network or text_encoder.SMALL)}, "network"))
+    if name == "vae":
+        hooks = training_hooks(settings.family)
+        return hooks.vae.make(read_table(hooks.vae.config, settings.network or hooks.vae.default, "network"))
+    part = training_hooks("ltx" if name == "multi_resolution" else "wan").transformer
     return part.make(read_table(part.config, settings.network, "network"))
 
 
-def test_every_recipe_has_a_config():
-    assert set(CONFIGS) == set(RECIPES)
-
-
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_read(path):
+def test_the_network_of_an_example_can_be_made(path):
     config = tomllib.loads(path.read_text())
     (name,) = config.keys() - {"loop"}
-    table = config[name]
-    check_steps(table, read_settings(config).steps, name)
-    settings = read_table(CONFIGS[name], table, name)
-    if "settings" in table:
-        assert settings.recipe in RECIPES
-        name, table = settings.recipe, table["settings"]
-        settings = read_table(CONFIGS[name], table, name)
-    for inside, kind in (MIXED if name == "mixed" else INSIDE).items():
-        read_table(kind, getattr(settings, inside, {}) or {}, inside)
-    card_of(Card(), getattr(settings, "card", {}), "card")
-    if getattr(settings, "init", "") in LTX:
-        assert shapes(settings)[0].num_layers == 28  # a dry run needs no more
-    elif getattr(settings, "init", "") in builtin():
+    settings = read_table(RECIPES[name].part("CONFIG"), config[name], name)
+    if RECIPES[name].wraps:
+        name = settings.recipe
+        settings = read_table(RECIPES[name].part("CONFIG"), settings.settings, name)
+    model_card(ModelCard(), getattr(settings, "card", {}), "card")
+    init = getattr(settings, "init", "")
+    if init in LTX:
+        net = shapes_without_weights(init, settings.vae, settings.text, settings.network, "network").network
+        assert net.num_layers == 28  # an estimate needs no more
+    elif init in builtin():
         lines = []
-        assert network(settings.network, settings.init, lines.append)[1] is not None
-        assert lines[0].startswith(f"started from {settings.init}: all ")
-    elif getattr(settings, "init", ""):
-        assert not settings.network  # of a run that is not here
+        assert network(settings.network, init, lines.append)[1] is not None
+        assert lines[0].startswith(f"started from {init}: loaded all ")
+    elif init and name != "vae":
+        assert not settings.network  # it starts from a run that is not here
     else:
         with torch.device("meta"):
-            assert sum(weight.numel() for weight in begun(name, settings).parameters())
+            assert sum(weight.numel() for weight in new_network(name, settings).parameters())

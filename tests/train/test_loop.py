@@ -1,22 +1,24 @@
-"""The optimiser loop: what it trains, what it writes, and that it goes on exactly where it stopped."""
+"""The optimiser loop: what it trains, what it writes, and that a resumed run equals an uninterrupted one."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from longtake.models.fuse import fuse
+from longtake.core.errors import ConfigError
+from longtake.models.runtime.compile import compile_blocks
 from longtake.train import loop
-from longtake.train.config import ConfigError
-from longtake.train.folder import is_best, write_best
-from longtake.train.loop import Settings, newest_checkpoint, run, step_rng, train
-from longtake.train.optim import Muon, make_optimisers, orthogonal, schedule
+from longtake.train.loop import run, train
+from longtake.train.loop_config import LoopConfig
+from longtake.train.recipes.registry import RECIPES
+from longtake.train.run.checkpoint import newest_checkpoint
+from longtake.train.run.distributed import step_generator
+from longtake.train.run.optimisers import Muon, make_optimisers, orthogonal, schedule
+from longtake.train.run_folder import is_best, write_best
+from tests.train.toys import Line, Prompted, Weighted, curve, quiet
 
-from .toys import Line, Prompted, Weighted, curve, in_two, quiet, rank
-
-SHORT = Settings(steps=30, lr=0.05, warmup=5, save=10, log=10)
+SHORT = LoopConfig.of(steps=30, lr=0.05, warmup=5, save_every=10, log_every=10)
 
 
 def weights(recipe):
@@ -26,7 +28,7 @@ def weights(recipe):
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_loss_falls(tmp_path, kind):
     recipe = Line()
-    train(recipe, replace(SHORT, optimiser=kind, lr=0.1), tmp_path, quiet)
+    train(recipe, SHORT.with_changes(optimiser=kind, lr=0.1), tmp_path, quiet)
     assert recipe.losses[-1] < 0.6 * recipe.losses[0]
     assert recipe.finished == 1
 
@@ -47,13 +49,13 @@ def test_nothing_to_train_is_refused():
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tmp_path):
     runs = [Line(), Line(), Line()]
     for recipe, seed in zip(runs, (1, 1, 2)):
-        train(recipe, replace(SHORT, seed=seed, save=0), tmp_path / str(id(recipe)), quiet)
+        train(recipe, SHORT.with_changes(seed=seed, save_every=0), tmp_path / str(id(recipe)), quiet)
     assert runs[0].losses == runs[1].losses != runs[2].losses
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
-    settings = replace(SHORT, optimiser=kind, ema=0.9, log=4)  # lines do not fall on checkpoints
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, kind):
+    settings = SHORT.with_changes(optimiser=kind, ema=0.9, log_every=4)  # lines do not fall on checkpoints
     whole = Line()
     train(whole, settings, tmp_path / "whole", quiet)
 
@@ -68,7 +70,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
     assert newest_checkpoint(tmp_path / "parts").name == "step-000010"
     rest, lines = Line(seed=7), []
     train(rest, settings, tmp_path / "parts", lines.append)
-    assert lines[0] == "going on from step 10"
+    assert lines[0] == "resuming from step 10"
     assert rest.losses == whole.losses[10:]
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     for file in ("model", "ema", "optimiser"):
@@ -76,7 +78,7 @@ def test_a_run_goes_on_exactly_where_it_stopped(tmp_path, kind):
         assert one.read_bytes() == two.read_bytes(), file
 
 
-def test_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path):
+def test_two_checkpoints_are_kept_and_an_incomplete_one_is_ignored(tmp_path):
     (tmp_path / "step-000007.part").mkdir()
     train(Line(), SHORT, tmp_path, quiet)
     assert not list(tmp_path.glob("*.part"))
@@ -87,48 +89,29 @@ def test_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path):
 
 def test_the_log_has_losses_and_scores(tmp_path):
     recipe = Line()
-    train(recipe, replace(SHORT, check=15), tmp_path, quiet)
+    train(recipe, SHORT.with_changes(eval_every=15), tmp_path, quiet)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [10, 20, 30]
-    assert [line["step"] for line in lines if "score" in line] == [15, 30] and recipe.checked == 2
+    assert [line["step"] for line in lines if "score" in line] == [15, 30] and recipe.evaluated == 2
     logged = next(line["loss"] for line in lines if "loss" in line)
     assert logged == pytest.approx(sum(recipe.losses[:10]) / 10, abs=1e-5)
 
 
-def test_settings_that_make_no_sense_are_refused(tmp_path):
+def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
-        Settings(steps=0)
-    with pytest.raises(ConfigError, match="no recipe 'nothing'; there are: "):
-        run("nothing", {"loop": {"steps": 1}}, tmp_path)
+        LoopConfig.of(steps=0)
+    with pytest.raises(ConfigError, match="there is no recipe 'nothing'; the recipes are: "):
+        run("nothing", {"loop": {"steps": 1}}, tmp_path, RECIPES)
     with pytest.raises(ConfigError, match=r"\[loop\] has no key 'stepz': did you mean steps"):
-        run("text", {"loop": {"stepz": 1}}, tmp_path)
-    with pytest.raises(ConfigError, match="the config has no key 'txt': did you mean text"):
-        run("text", {"loop": {"steps": 1}, "txt": {}}, tmp_path)
-    with pytest.raises(ConfigError, match=r"text is a table: write \[text\] above"):
-        run("text", {"loop": {"steps": 1}, "text": 3}, tmp_path)
-    with pytest.raises(ConfigError, match=r"\[text\] has no key 'bach': did you mean batch"):
-        run("text", {"loop": {"steps": 1}, "text": {"bach": 1}}, tmp_path)
+        run("text_encoder", {"loop": {"stepz": 1}}, tmp_path, RECIPES)
+    with pytest.raises(ConfigError, match="the config has no key 'text_encodr': did you mean text_encoder"):
+        run("text_encoder", {"loop": {"steps": 1}, "text_encodr": {}}, tmp_path, RECIPES)
+    with pytest.raises(ConfigError, match=r"text_encoder is a table: write \[text_encoder\] above"):
+        run("text_encoder", {"loop": {"steps": 1}, "text_encoder": 3}, tmp_path, RECIPES)
+    with pytest.raises(ConfigError, match=r"\[text_encoder\] has no key 'bach': did you mean batch"):
+        run("text_encoder", {"loop": {"steps": 1}, "text_encoder": {"bach": 1}}, tmp_path, RECIPES)
     with pytest.raises(ConfigError, match="needs scores"):
-        Settings(steps=1, best="psnr")
-
-
-def test_ranks_begin_alike_and_average_their_gradients(tmp_path):
-    """Two processes that start from different weights end with the same, which are those of one process that sees both batches."""
-    in_two(rank, tmp_path)
-    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
-    assert one["losses"] != two["losses"]
-    for name, tensor in one["weights"].items():
-        assert torch.equal(tensor, two["weights"][name]), name
-
-    class Both(Line):
-        def loss(self, step, rng):
-            parts = [Line.loss(self, step, step_rng(0, step, number, 2)) for number in (0, 1)]
-            return sum(parts) / 2
-
-    both = Both(seed=0)
-    train(both, Settings(steps=5, lr=0.1, save=0), tmp_path / "both", quiet)
-    for name, tensor in one["weights"].items():
-        assert torch.allclose(tensor, both.module.state_dict()[name], atol=1e-6), name
+        LoopConfig.of(steps=1, best_metric="psnr")
 
 
 def test_batches_that_are_accumulated_count_as_one_large_batch(tmp_path):
@@ -136,11 +119,11 @@ def test_batches_that_are_accumulated_count_as_one_large_batch(tmp_path):
 
     class Large(Weighted):
         def loss(self, step, rng):
-            x = torch.cat([self.batch(step_rng(0, step, number, 3)) for number in range(3)])
+            x = torch.cat([self.batch(step_generator(0, step, number, 3)) for number in range(3)])
             return (self.module(x) - x[:, :3].roll(1, 1)).pow(2).sum(1).mean()
 
-    settings = Settings(steps=4, lr=0.01, log=1, save=0)
-    train(small := Weighted(), replace(settings, accumulate=3), tmp_path / "small", quiet)
+    settings = LoopConfig.of(steps=4, lr=0.01, log_every=1, save_every=0)
+    train(small := Weighted(), settings.with_changes(accumulate=3), tmp_path / "small", quiet)
     train(large := Large(), settings, tmp_path / "large", quiet)
     assert curve(tmp_path / "small") == pytest.approx(curve(tmp_path / "large"), rel=1e-6)
     norms = [
@@ -152,20 +135,20 @@ def test_batches_that_are_accumulated_count_as_one_large_batch(tmp_path):
 
 
 def test_recomputed_layers_change_no_loss(tmp_path):
-    settings = Settings(steps=5, lr=0.01, log=1, save=0)
+    settings = LoopConfig.of(steps=5, lr=0.01, log_every=1, save_every=0)
     train(plain := Weighted(), settings, tmp_path / "plain", quiet)
-    train(thrifty := Weighted(), replace(settings, checkpointing=True), tmp_path / "thrifty", quiet)
+    train(thrifty := Weighted(), settings.with_changes(checkpointing=True), tmp_path / "thrifty", quiet)
     assert curve(tmp_path / "plain") == curve(tmp_path / "thrifty")
     assert plain.module.recomputed == 0 and thrifty.module.recomputed == 10
     with pytest.raises(ConfigError, match="cannot recompute"):
-        train(Line(), replace(settings, checkpointing=True), tmp_path / "line", quiet)
+        train(Line(), settings.with_changes(checkpointing=True), tmp_path / "line", quiet)
 
 
 def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
-    settings, seen = Settings(steps=5, lr=0.01, log=1, save=0), []
+    settings, seen = LoopConfig.of(steps=5, lr=0.01, log_every=1, save_every=0), []
     recipe = Weighted()
     recipe.module.head.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
-    train(recipe, replace(settings, dtype="bf16"), tmp_path / "bf16", quiet)
+    train(recipe, settings.with_changes(dtype="bf16"), tmp_path / "bf16", quiet)
     train(Weighted(), settings, tmp_path / "fp32", quiet)
     assert set(seen[:5]) == {torch.bfloat16}
     assert all(tensor.dtype == torch.float32 for tensor in recipe.module.state_dict().values())
@@ -173,17 +156,17 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
     assert curve(tmp_path / "bf16") != curve(tmp_path / "fp32")
 
 
-def test_a_check_that_was_killed_is_made_when_the_run_goes_on(tmp_path):
-    """In the middle and after the last step; the best step is kept, and nothing is checked twice."""
-    settings = replace(SHORT, steps=20, check=5, save=5, keep=1, best="score")
+def test_an_interrupted_evaluation_is_repeated_on_resume(tmp_path):
+    """In the middle and after the last step; the best step is kept, and no step is evaluated twice."""
+    settings = SHORT.with_changes(steps=20, eval_every=5, save_every=5, keep_checkpoints=1, best_metric="score")
 
     class Scored(Line):
         killed = ()
 
-        def check(self, step, out):
+        def evaluate(self, step, out):
             if step in self.killed:
                 raise KeyboardInterrupt
-            self.checked += 1
+            self.evaluated += 1
             return {"score": -abs(step - 10)}
 
     for step in (10, 20):
@@ -192,16 +175,16 @@ def test_a_check_that_was_killed_is_made_when_the_run_goes_on(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             train(recipe, settings, tmp_path / f"{step}", quiet)
         train(again := Scored(), settings, tmp_path / f"{step}", quiet)
-        assert again.checked == (20 - step) // 5 + 1
+        assert again.evaluated == (20 - step) // 5 + 1
         lines = [json.loads(line) for line in (tmp_path / f"{step}" / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines if "score" in line] == [5, 10, 15, 20]
         assert json.loads((tmp_path / f"{step}" / "best.json").read_text())["step"] == 10
         train(again := Scored(), settings, tmp_path / f"{step}", quiet)
-        assert not again.checked
+        assert not again.evaluated
 
 
 @pytest.mark.parametrize("best", ["score", "-score"])
-def test_a_score_that_is_no_number_is_never_the_best(best, tmp_path):
+def test_a_nan_score_is_never_the_best(best, tmp_path):
     nan = float("nan")
     assert not is_best(tmp_path, best, {"score": nan})
     (tmp_path / "step-000010").mkdir()
@@ -213,27 +196,29 @@ def test_a_score_that_is_no_number_is_never_the_best(best, tmp_path):
 
 def test_the_best_checkpoint_is_kept(tmp_path):
     class Scored(Line):
-        def check(self, step, out):
+        def evaluate(self, step, out):
             return {"score": -abs(step - 10), "error": abs(step - 10)}
 
     for best in ("score", "-error"):
         out = tmp_path / best
-        train(Scored(), replace(SHORT, check=5, save=10, keep=1, best=best), out, quiet)
+        train(
+            Scored(), SHORT.with_changes(eval_every=5, save_every=10, keep_checkpoints=1, best_metric=best), out, quiet
+        )
         assert [path.name for path in sorted(out.glob("step-??????"))] == ["step-000010", "step-000030"]
         assert json.loads((out / "best.json").read_text())["step"] == 10
-    with pytest.raises(ConfigError, match="best = 'psnr', but the check gives score, error"):
-        train(Scored(), replace(SHORT, check=5, best="psnr"), tmp_path / "other", quiet)
+    with pytest.raises(ConfigError, match="best_metric = 'psnr', but the evaluation gives score, error"):
+        train(Scored(), SHORT.with_changes(eval_every=5, best_metric="psnr"), tmp_path / "other", quiet)
 
 
-def test_tensorboard_shows_what_the_log_says(tmp_path):
+def test_tensorboard_has_the_losses_of_the_log(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    settings = replace(SHORT, steps=4, log=1, check=4, tensorboard=True)
+    settings = SHORT.with_changes(steps=4, log_every=1, eval_every=4, tensorboard=True)
     train(Line(), settings, tmp_path, quiet)
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     losses = [event.value for event in events.Scalars("loss")]
     assert losses == pytest.approx(curve(tmp_path), rel=1e-6)
-    assert {"lr", "norm", "steps_per_second", "memory_mib", "check/score"} <= set(events.Tags()["scalars"])
+    assert {"lr", "norm", "steps_per_second", "memory_mib", "eval/score"} <= set(events.Tags()["scalars"])
 
 
 def test_the_schedule_warms_up_and_falls():
@@ -243,7 +228,7 @@ def test_the_schedule_warms_up_and_falls():
     assert schedule(100, 100, 10, 0.5) == pytest.approx(0)
 
 
-def test_muon_steps_are_about_orthogonal():
+def test_muon_steps_are_nearly_orthogonal():
     torch.manual_seed(0)
     matrices = orthogonal(torch.randn(3, 16, 40))
     scales = torch.linalg.svdvals(matrices)
@@ -254,17 +239,20 @@ def test_muon_steps_are_about_orthogonal():
     assert (weight - before).pow(2).mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.15)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the capture of torch.compile looks at every tensor
 def test_compiled_layers_train_the_same_network(monkeypatch, tmp_path):
-    settings = Settings(steps=2, lr=0.01, warmup=1, save=0, log=1, compile=True)
-    asked = []
-    monkeypatch.setattr(loop, "fuse", lambda *given: asked.append(given) or fuse(*given, backend="eager"))
+    settings = LoopConfig.of(steps=2, lr=0.01, warmup=1, save_every=0, log_every=1, compile=True)
+    compiled_with = []
+    monkeypatch.setattr(
+        loop, "compile_blocks", lambda *given: compiled_with.append(given) or compile_blocks(*given, backend="eager")
+    )
     train(compiled := Prompted(), settings, tmp_path / "compiled", quiet)
-    train(plain := Prompted(), replace(settings, compile=False), tmp_path / "plain", quiet)
-    assert len(asked) == 1 and torch.allclose(
+    train(plain := Prompted(), settings.with_changes(compile=False), tmp_path / "plain", quiet)
+    assert len(compiled_with) == 1 and torch.allclose(
         *(net.module.proj_out.weight for net in (compiled, plain)), rtol=1e-4, atol=1e-6
     )
     with pytest.raises(ConfigError, match="no layers to compile"):
         train(Line(), settings, tmp_path / "line", quiet)
-    with pytest.raises(ConfigError, match='goes with shard = "none"'):
-        train(Prompted(), replace(settings, shard="zero2"), tmp_path / "sharded", quiet)
+    with pytest.raises(ConfigError, match='needs shard = "none"'):
+        train(Prompted(), settings.with_changes(shard="zero2"), tmp_path / "sharded", quiet)

@@ -1,14 +1,14 @@
-"""A recipe small enough to be followed by hand, and a rank of a run of several."""
+"""Recipes small enough to be followed by hand, and the ranks of a run of several."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,21 +20,24 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from longtake.models.wan import WanTransformer, tiny
-from longtake.train import checkpoint as checkpoints
-from longtake.train.config import ConfigError
-from longtake.train.loop import Loss, Settings, train
+from longtake.core.errors import ConfigError
+from longtake.models.wan.config import tiny
+from longtake.models.wan.transformer import WanTransformer
+from longtake.train.interfaces import Loss
+from longtake.train.loop import train
+from longtake.train.loop_config import LoopConfig
+from longtake.train.run import checkpoint as checkpoints
 
 
 class Line:
-    """Fits y = 3 x with a frozen and a trainable layer; the batch of a step depends on its chance alone."""
+    """Fits y = 3 x with a frozen and a trainable layer; the batch of a step depends on its generator alone."""
 
     def __init__(self, seed: int = 0):
         torch.manual_seed(seed)
         self.module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
         self.module[0].requires_grad_(False)
         self.losses: list[float] = []
-        self.finished = self.checked = 0
+        self.finished = self.evaluated = 0
 
     def loss(self, step, rng):
         x = torch.randn(8, 16, generator=rng)
@@ -42,8 +45,8 @@ class Line:
         self.losses.append(loss.item())
         return loss
 
-    def check(self, step, out):
-        self.checked += 1
+    def evaluate(self, step, out):
+        self.evaluated += 1
         return {"score": 1.0}
 
     def finish(self, out):
@@ -84,7 +87,7 @@ class Tower(nn.Module):
 
 
 class Weighted:
-    """Batches of 2 to 6 items that count by their size; `stop` ends the run before that step, `bad` spoils steps."""
+    """Batches of 2 to 6 items that count by their size; `stop` ends the run before that step, `bad` steps have a NaN loss."""
 
     uniform = True
 
@@ -106,17 +109,17 @@ class Weighted:
     def describe(self, step, rng):
         return f"{len(self.batch(rng))} items"
 
-    def check(self, step, out):
+    def evaluate(self, step, out):
         self.scores.append(self.module(torch.ones(1, 16)).sum().item())
         return {"score": self.scores[-1]}
 
     def finish(self, out):
-        self.check(0, out)
+        self.evaluate(0, out)
         save_file(self.module.state_dict(), out / "finished.safetensors")
 
 
 class Prompted(Weighted):
-    """A small Wan network told of two prompts through its text memory, with a LoRA-like mixture of frozen weights."""
+    """A small Wan network conditioned on two prompts, with a LoRA-like mixture of frozen weights."""
 
     def __init__(self, seed: int = 0):
         super().__init__(seed)
@@ -125,11 +128,11 @@ class Prompted(Weighted):
 
     def loss(self, step, rng):
         x, text = (torch.randn(shape, generator=rng) for shape in ((1, 4, 3, 4, 4), (2, 1, 5, 10)))
-        memory = [self.module.text_memory(each) for each in text]
+        memory = [self.module.text_kv(each) for each in text]
         velocity = self.module(x, torch.rand(1, 3, generator=rng), memory, scene=[0, 1, 1])
         return (velocity - x).pow(2).mean()
 
-    def check(self, step, out):
+    def evaluate(self, step, out):
         return {}
 
     def finish(self, out):
@@ -144,7 +147,7 @@ class Uneven(Prompted):
     def loss(self, step, rng):
         prompts = int(torch.randint(1, 4, (), generator=rng))
         x, text = (torch.randn(shape, generator=rng) for shape in ((1, 4, 3, 4, 4), (prompts, 1, 5, 10)))
-        memory = [self.module.text_memory(each) for each in text]
+        memory = [self.module.text_kv(each) for each in text]
         scene = [min(frame, prompts - 1) for frame in range(3)]
         if prompts == 2:
             with torch.no_grad():
@@ -173,7 +176,7 @@ def in_two(work: Callable[[int, int, str], None], folder: Path) -> None:
             socket.create_connection(server.getsockname(), timeout=2).close()
     except OSError as error:
         pytest.skip(f"two processes cannot meet here: {error}")
-    other = mp.get_context("spawn").Process(target=work, args=(1, 2, str(folder)), daemon=True)
+    other = mp.get_context("spawn").Process(target=second_rank, args=(work, str(folder)), daemon=True)
     other.start()
     try:
         work(0, 2, str(folder))
@@ -185,6 +188,12 @@ def in_two(work: Callable[[int, int, str], None], folder: Path) -> None:
     assert other.exitcode == 0
 
 
+def second_rank(work: Callable[[int, int, str], None], folder: str) -> None:
+    """Work as rank 1 and end as the command line ends a rank: gloo's threads can abort the interpreter's teardown."""
+    work(1, 2, folder)
+    os._exit(0)
+
+
 def join(number: int, world: int, folder: Path) -> None:
     """Become one of several processes that find each other through a file."""
     torch.set_num_threads(1)
@@ -192,25 +201,23 @@ def join(number: int, world: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=place, timeout=patience, rank=number, world_size=world)
 
 
-def rank(number: int, world: int, folder: str) -> None:
-    """Train as one of several processes, from weights that differ; write the final ones."""
-    join(number, world, Path(folder))
+def different_weights(number: int, folder: Path) -> None:
+    """Train from weights that differ between the ranks; write the final ones."""
     recipe = Line(seed=number)
-    train(recipe, Settings(steps=5, lr=0.1, save=0), Path(folder) / "run", report=lambda line: None)
-    torch.save({"weights": recipe.module.state_dict(), "losses": recipe.losses}, f"{folder}/{number}.pt")
-    dist.destroy_process_group()
+    train(recipe, LoopConfig.of(steps=5, lr=0.1, save_every=0), folder / "run", quiet)
+    torch.save({"weights": recipe.module.state_dict(), "losses": recipe.losses}, folder / f"{number}.pt")
 
 
 def sharded_rank(number: int, world: int, folder: str) -> None:
-    """Every training of several processes that the tests look at, in one go: starting processes is slow."""
+    """Make every training of several processes that the tests inspect, in one go: starting processes is slow."""
     out = Path(folder)
     join(number, world, out)
     for kind in ("adamw", "muon"):
         for shard in ("none", "zero2", "zero3"):
-            settings = replace(TWO, optimiser=kind, shard=shard)
+            settings = TWO.with_changes(optimiser=kind, shard=shard)
             train(Weighted(seed=number), settings, out / f"{kind}-{shard}", quiet)
     for shard in ("none", "zero3"):
-        settings = replace(TWO, shard=shard)
+        settings = TWO.with_changes(shard=shard)
         with contextlib.suppress(KeyboardInterrupt):
             train(Weighted(seed=number, stop=6), settings, out / f"stopped-{shard}", quiet)
         dist.barrier()
@@ -218,26 +225,28 @@ def sharded_rank(number: int, world: int, folder: str) -> None:
             shutil.copytree(out / f"stopped-{shard}", out / f"copy-{shard}")
         dist.barrier()
         train(Weighted(seed=7), settings, out / f"stopped-{shard}", quiet)
-    train(Weighted(seed=7), replace(TWO, shard="zero2"), out / "copy-none", quiet)
-    bf16 = replace(TWO, shard="zero3", dtype="bf16", checkpointing=True, check=5)
+    train(Weighted(seed=7), TWO.with_changes(shard="zero2"), out / "copy-none", quiet)
+    bf16 = TWO.with_changes(shard="zero3", dtype="bf16", checkpointing=True, eval_every=5)
     train(recipe := Weighted(), bf16, out / "bf16", quiet)
     for shard in ("zero2", "zero3"):
-        settings = replace(TWO, shard=shard, checkpointing=True, steps=4)
+        settings = TWO.with_changes(shard=shard, checkpointing=True, steps=4)
         train(Prompted(number), settings, out / f"prompted-{shard}", quiet)
-    train(again := Weighted(seed=7), replace(TWO, shard="zero3"), out / "adamw-zero3", quiet)  # only finishes
+    train(again := Weighted(seed=7), TWO.with_changes(shard="zero3"), out / "adamw-zero3", quiet)  # only finishes
     assert len(again.scores) == 1 - number
-    train(Uneven(number), replace(TWO, shard="zero2", steps=4), out / "uneven", quiet)
+    train(Uneven(number), TWO.with_changes(shard="zero2", steps=4), out / "uneven", quiet)
     with contextlib.suppress(ConfigError):
-        train(Uneven(number), replace(TWO, shard="zero3"), out / "refused", quiet)
-    train(Weighted(bad=(3,)), replace(TWO, shard="zero3", steps=5), out / "bad", quiet)
+        train(Uneven(number), TWO.with_changes(shard="zero3"), out / "refused", quiet)
+    train(Weighted(bad=(3,)), TWO.with_changes(shard="zero3", steps=5), out / "bad", quiet)
     full_disk(number, out / "full")
+    different_weights(number, out)
+    share_errors(number, out)
     (out / f"scores-{number}.json").write_text(json.dumps(recipe.scores))
     dist.destroy_process_group()
 
 
 def full_disk(number: int, out: Path) -> None:
     """A run whose second checkpoint finds no room, on rank 1 alone; both say so."""
-    settings, write, calls = replace(TWO, shard="zero3"), checkpoints._write_shards, []
+    settings, write, calls = TWO.with_changes(shard="zero3"), checkpoints.write_shards, []
 
     def no_room(folder, tensors):
         calls.append(folder)
@@ -245,12 +254,24 @@ def full_disk(number: int, out: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(folder, tensors)
 
-    checkpoints._write_shards = no_room
+    checkpoints.write_shards = no_room
     try:
         train(Weighted(), settings, out, quiet)
     except checkpoints.CheckpointError as error:
         (out / f"error-{number}").write_text(str(error))
-    checkpoints._write_shards = write
+    checkpoints.write_shards = write
 
 
-TWO = Settings(steps=10, lr=0.02, warmup=2, save=4, log=1, ema=0.9, clip=0.5)
+TWO = LoopConfig.of(steps=10, lr=0.02, warmup=2, save_every=4, log_every=1, ema=0.9, grad_clip=0.5)
+
+
+def share_errors(number: int, out: Path) -> None:
+    """Make three clean batches of error recycling on each rank, two of them shared; write the sigmas that are stored."""
+    from tests.train.recipes.test_error_recycling import recipe, rng
+
+    bank = dict(clean_update_prob=1.0, capacity=100, buckets=1, warmup=2)
+    made = recipe(out / f"errors-{number}", clean_prob=1.0, **bank)
+    for step in range(3):
+        made.loss(step, rng(10 * step + number))
+    sigmas = [float(made.bank.slots.get(slot).sigma[0]) for slot in made.bank.buckets[0]]
+    torch.save(sigmas, out / f"sigmas-{number}.pt")

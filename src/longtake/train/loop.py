@@ -1,253 +1,230 @@
 """The only optimiser loop: a recipe gives losses, the loop turns them into checkpoints.
 
-Under torchrun gradients are summed over the processes, or weights are laid out over them (see shards); rank 0 keeps the
-books.
+Under torchrun gradients are summed over the processes, or weights are sharded over them (see `run.fsdp`); rank 0 writes
+the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from longtake.models.fuse import CompileError, fuse
-from longtake.train.books import Books, Report, open_board
-from longtake.train.checkpoint import CheckpointError, newest_checkpoint, write_json
-from longtake.train.config import ConfigError, read_table, refuse_unknown
-from longtake.train.folder import (
+from longtake.core.errors import ConfigError
+from longtake.core.flat_config import to_flat
+from longtake.models.runtime.compile import CompileError, compile_blocks
+from longtake.train.closing import closing_lines
+from longtake.train.interfaces import NamesScores, Recipe
+from longtake.train.loop_config import LoopConfig
+from longtake.train.recipe_entry import RecipeEntry
+from longtake.train.run.checkpoint import CheckpointError, newest_checkpoint
+from longtake.train.run.curves import CURVES, write_curves
+from longtake.train.run.device import process_device
+from longtake.train.run.distributed import all_agree, join_ranks, leave_ranks, ranks, share_weights
+from longtake.train.run.fsdp import checkpointable, trained_tensors
+from longtake.train.run.log import LOG, StepResult, TrainLog, open_board
+from longtake.train.run.optimisers import make_optimisers
+from longtake.train.run.signals import StopRequest
+from longtake.train.run_folder import (
     check_best,
     claim,
     claim_data,
     claim_frozen,
     is_best,
-    read_checked,
+    read_evaluated,
     write_best,
-    write_checked,
+    write_evaluated,
 )
-from longtake.train.optim import make_optimisers
-from longtake.train.place import place
-from longtake.train.ranks import agree, join_ranks, leave_ranks, ranks, share_start, step_rng
-from longtake.train.settings import DTYPES, MakeRecipe, NamesScores, Recipe, Settings
-from longtake.train.shards import Loss, make_step, moving, recomputing
-from longtake.train.stop import Stop
-from longtake.train.trainer import Run
+from longtake.train.training_run import TrainingRun, loss_module
+from longtake.train.whole_config import read_config
 
 
-def run(recipe: str, config: Mapping[str, Any], out: Path, report: Callable[[str], None] = print) -> Path:
-    """Train a registered recipe, or go on where the folder's newest checkpoint stopped. The folder.
+def run(
+    recipe: str, config: Mapping[str, Any], out: Path, recipes: Mapping[str, RecipeEntry],
+    report: Callable[[str], None] = print,
+) -> Path:  # fmt: skip
+    """Train a registered recipe, or resume from the newest checkpoint of the folder. Returns the folder.
 
-    config has a table [loop] (see Settings) and a table named after the recipe. Writes config.json, log.jsonl and
+    config has a table [loop] (see `LoopConfig`) and a table named after the recipe. Writes config.json, log.jsonl and
     step-000000/ checkpoints into out, and calls report with progress lines. ConfigError says what cannot be followed.
     """
-    from longtake.train.recipes import RECIPES
-
-    if recipe not in RECIPES:
-        raise ConfigError(f"no recipe {recipe!r}; there are: {', '.join(RECIPES)}")
-    refuse_unknown(config, ["loop", *RECIPES], "the config")
-    for name, table in config.items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(
-                f"the config says {name} = {table!r}, but {name} is a table: write [{name}] above its settings"
-            )
-    settings = read_settings(config)
-    check_steps(config.get(recipe, {}), settings.steps, recipe)
+    if recipe not in recipes:
+        raise ConfigError(f"there is no recipe {recipe!r}; the recipes are: {', '.join(recipes)}")
+    settings = read_config(recipe, config, recipes)
     joined = join_ranks()
     claim(out, config)
-    torch.manual_seed(settings.seed)  # the recipe draws the first weights
-    say = report if not ranks()[0] else _nothing
-    train(RECIPES[recipe](config.get(recipe, {}), out), settings, out, say, dict(config))
+    torch.manual_seed(settings.seed)  # the recipe draws the initial weights
+    made = recipes[recipe].make(config.get(recipe, {}), out, recipes)
+    train(made, settings, out, report if not ranks()[0] else _nothing, dict(config))
     if joined:
         leave_ranks()
     return out
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
-    """The table [loop] of a config. ConfigError says what is wrong with it."""
-    if "loop" not in config:
-        raise ConfigError("the config has no table [loop]: give one with at least `steps`")
-    return read_table(Settings, config["loop"], "loop")
-
-
-def check_steps(table: Mapping[str, Any], steps: int, name: str) -> None:
-    """ConfigError if the table of a recipe, or of one inside it, says another number of steps than [loop] does."""
-    if (own := table.get("steps", 0)) and own != steps:
-        raise ConfigError(
-            f"[{name}] steps is {own}, and [loop] steps is {steps}: both are those of the whole run, so give the same"
-        )
-    if isinstance(inside := table.get("settings"), Mapping):
-        check_steps(inside, steps, f"{name}.settings")
-
-
 def train(
-    recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print, config: Any = None
+    recipe: Recipe, config: LoopConfig, out: Path, report: Callable[[str], None] = print, tables: Any = None
 ) -> Path:
-    """See `run`; for a recipe already made."""
-    claim(out, config or {"loop": asdict(settings)})
+    """Train a recipe that is already made, or resume from the newest checkpoint of the folder `out`, which is returned.
+
+    tables: the whole config, which a resumed run must repeat.
+    """
+    claim(out, tables or {"loop": to_flat(config)})
     claim_data(out, recipe)
     claim_frozen(out, recipe, report)
-    run = begin(recipe, settings, out, report)
+    run = begin(recipe, config, out, report)
     if (newest := newest_checkpoint(out)) is not None:
         run.load(newest)
-        report(f"going on from step {run.step}")
+        report(f"resuming from step {run.step}")
     elif not ranks()[0]:
-        write_checked(out, 0)
-    if settings.tensorboard and not ranks()[0]:
-        run.books.board = open_board(out, run.step)
+        write_evaluated(out, 0)
+    if config.record.tensorboard and not ranks()[0]:
+        run.log.board = open_board(out, run.step)
     try:
-        with Stop() as stop:
-            _go_on(run, stop)
+        with StopRequest() as stop:
+            _remaining_steps(run, stop)
         run.with_average(lambda: recipe.finish(out))
+        if not ranks()[0]:
+            for line in closing_lines(recipe, out):
+                report(line)
     finally:
-        run.books.close()
+        run.log.close()
     return out
 
 
-def _go_on(run: Run, stop: Stop) -> None:
-    """All steps that are left. A wish to stop is fulfilled after a step; an error loses none of those before it."""
+def begin(recipe: Recipe, config: LoopConfig, out: Path, report: Callable[[str], None] = print) -> TrainingRun:
+    """Make a run at step 0, its weights shared with the other ranks. ConfigError if the config does not suit the recipe."""
+    if config.record.best_metric and isinstance(recipe, NamesScores) and (names := recipe.scores()) is not None:
+        check_best(config.record.best_metric, names)
+    module = recipe.module.to(process_device())
+    share_weights(module)
+    if config.compute.checkpointing:
+        _enable_checkpointing(recipe)
+    if config.compute.compile:
+        _compile(recipe, config)
+    loss = loss_module(recipe, config)
+    update = config.update
+    optimisers = make_optimisers(module, update.optimiser, update.lr, update.weight_decay, update.betas)
+    ema = {name: tensor.detach().clone() for name, tensor in trained_tensors(module).items()}
+    return TrainingRun(recipe, config, out, loss, optimisers, ema, TrainLog(out, report, config.steps))
+
+
+def _remaining_steps(run: TrainingRun, stop: StopRequest) -> None:
+    """Make all remaining steps. A stop request takes effect after a step; an error loses none of the steps before it."""
     first = run.step
     try:
-        if not agree(not _owes_check(run)):
-            _check(run, saved=True)
-        while run.step < run.settings.steps:
-            _keep_books(run, run.advance())
-            if not agree(not stop.wished):
+        if not all_agree(not _lacks_evaluation(run)):
+            _evaluate(run, saved=True)
+        while run.step < run.config.steps:
+            _after_step(run, run.advance())
+            if not all_agree(not stop.requested):
                 _save_and_stop(run, stop)
     except CheckpointError:
         raise
     except (ValueError, OSError):
         if run.step > first and ranks()[1] == 1:  # a rank alone cannot save
-            _save_what_was_learnt(run)
+            _save_after_error(run)
         raise
 
 
-def begin(recipe: Recipe, settings: Settings, out: Path, report: Callable[[str], None] = print) -> Run:
-    """A run at step 0, its weights shared with the other ranks. ConfigError if the settings do not suit the recipe."""
-    if settings.best and isinstance(recipe, NamesScores) and (names := recipe.scores()) is not None:
-        check_best(settings.best, names)
-    module = recipe.module.to(place())
-    share_start(module)
-    if settings.checkpointing:
-        _recompute(recipe)
-    if settings.compile:
-        _compile(recipe, settings)
-    step = make_step(recipe, settings.shard, DTYPES[settings.dtype])
-    optimisers = make_optimisers(module, settings.optimiser, settings.lr, settings.weight_decay)
-    ema = {name: tensor.detach().clone() for name, tensor in moving(module).items()}
-    return Run(recipe, settings, out, step, optimisers, ema, Books(out, report, settings.steps))
-
-
-def _recompute(recipe: Recipe) -> None:
+def _enable_checkpointing(recipe: Recipe) -> None:
     """Switch gradient checkpointing on. ConfigError if no network of the recipe has it."""
-    networks = recomputing(recipe.module)
+    networks = checkpointable(recipe.module)
     if not networks:
         raise ConfigError(
-            "[loop] checkpointing = true, but this recipe's network cannot recompute layers: leave it out"
+            "[loop] checkpointing = true, but this recipe's network cannot recompute layers: remove the key"
         )
     for net in networks:
         net.checkpointing = True  # type: ignore[assignment]
 
 
-def _compile(recipe: Recipe, settings: Settings) -> None:
-    """Compile the layers of the recipe's networks. ConfigError if that cannot be."""
-    networks = [net for net in recomputing(recipe.module) if hasattr(net, "blocks")]
+def _compile(recipe: Recipe, config: LoopConfig) -> None:
+    """Compile the layers of the recipe's networks. ConfigError if they cannot be compiled."""
+    networks = [net for net in checkpointable(recipe.module) if hasattr(net, "blocks")]
     if not networks:
-        raise ConfigError("[loop] compile = true, but this recipe's network has no layers to compile: leave it out")
-    if settings.shard != "none":
-        raise ConfigError('[loop] compile = true goes with shard = "none" only: choose one of them')
+        raise ConfigError("[loop] compile = true, but this recipe's network has no layers to compile: remove the key")
+    if config.compute.shard != "none":
+        raise ConfigError('[loop] compile = true needs shard = "none": choose one of them')
     for net in networks:
         try:
-            fuse(net.blocks, next(net.parameters()).device)  # type: ignore[arg-type]
+            compile_blocks(net.blocks, next(net.parameters()).device)  # type: ignore[arg-type]
         except CompileError as error:
             raise ConfigError(f"[loop] compile = true, but {error}") from error
 
 
-def _keep_books(run: Run, told: Report) -> None:
-    """Log, save and check where the settings say so; stop after too many steps that had to be skipped."""
-    settings, books, last = run.settings, run.books, run.step == run.settings.steps
-    books.saw(told)
+def _after_step(run: TrainingRun, result: StepResult) -> None:
+    """Log, save and evaluate where the config says so; stop after too many skipped steps."""
+    record, log, last = run.config.record, run.log, run.step == run.config.steps
+    log.record(result)
     first = not ranks()[0]
-    if told.bad and first:
-        books.skipped(run.step - 1, told)
-    if run.bad > settings.skips:
-        _give_up(run, told)
-    if run.step % settings.log == 0 or last:
-        books.line(run.step, told.lr, first)
-    saved = bool(settings.save and run.step % settings.save == 0) or last
+    if result.bad and first:
+        log.record_skip(run.step - 1, result)
+    if run.bad_steps > run.config.update.max_bad_steps:
+        _give_up(run, result)
+    if run.step % record.log_every == 0 or last:
+        log.write(run.step, result.lr, first)
+    saved = bool(record.save_every and run.step % record.save_every == 0) or last
     if saved:
         run.save()
-    if _is_due(run):
-        _check(run, saved)
+    if _evaluates_now(run):
+        _evaluate(run, saved)
+    if first and (saved or _evaluates_now(run)):
+        write_curves(run.out / LOG, run.out / CURVES)
 
 
-def _is_due(run: Run) -> bool:
-    """Whether there is a check after the step that was made last."""
-    every = run.settings.check
-    return bool(every) and (run.step % every == 0 or run.step == run.settings.steps)
+def _evaluates_now(run: TrainingRun) -> bool:
+    """Whether there is an evaluation after the last step that was made."""
+    every = run.config.record.eval_every
+    return bool(every) and (run.step % every == 0 or run.step == run.config.steps)
 
 
-def _owes_check(run: Run) -> bool:
-    """Whether the run was killed in the check of the step that it goes on from (earlier versions did not note checks)."""
-    checked = read_checked(run.out)
-    return run.step > 0 and checked is not None and checked < run.step and _is_due(run)
+def _lacks_evaluation(run: TrainingRun) -> bool:
+    """Whether the process was killed during the evaluation of the step from which it resumes."""
+    evaluated = read_evaluated(run.out)
+    return run.step > 0 and evaluated is not None and evaluated < run.step and _evaluates_now(run)
 
 
-def _check(run: Run, saved: bool) -> None:
-    """Write the recipe's scores with the averaged weights, and keep the checkpoint if they are the best."""
-    scores = run.with_average(lambda: run.recipe.check(run.step, run.out))
-    best = run.settings.best
+def _evaluate(run: TrainingRun, saved: bool) -> None:
+    """Write the recipe's scores with the averaged weights, and keep the checkpoint if they are the best so far."""
+    scores = run.with_average(lambda: run.recipe.evaluate(run.step, run.out))
+    best = run.config.record.best_metric
     if scores:
-        run.books.scores(run.step, scores)
+        run.log.write_scores(run.step, scores)
     better = bool(best) and (ranks()[0] == 0 and is_best(run.out, best, scores))
-    if best and not agree(not better):
+    if best and not all_agree(not better):
         if not saved:
             run.save()
         if better:
             write_best(run.out, best, scores, run.step)
     if not ranks()[0]:
-        write_checked(run.out, run.step)
+        write_evaluated(run.out, run.step)
 
 
-def _give_up(run: Run, told: Report) -> None:
-    """Save the weights, which the bad steps have not moved, and say which batches were bad."""
-    count, run.bad = run.bad, 0
+def _give_up(run: TrainingRun, result: StepResult) -> None:
+    """Save the weights, which bad steps do not move, and raise an error that describes the last bad batch."""
+    count, run.bad_steps = run.bad_steps, 0
     folder = run.save()
     raise FloatingPointError(
-        f"the loss or its gradient was no number in {count} steps in a row; the last was step {run.step - 1}: {told.bad}. {folder} has "
-        f"the weights from before them. Look at these batches, or start in another folder with a lower lr than "
-        f"{run.settings.lr:g}"
+        f"the loss or its gradient was non-finite in {count} consecutive steps; the last was step {run.step - 1}: "
+        f"{result.bad}. {folder} has the weights from before them. Inspect these batches, or start in another folder "
+        f"with a lower lr than {run.config.update.lr:g}"
     )
 
 
-def _save_and_stop(run: Run, stop: Stop) -> None:
+def _save_and_stop(run: TrainingRun, stop: StopRequest) -> None:
     folder = run.save()
-    run.books.report(f"stopped at step {run.step}; {folder} is saved: the same command goes on from there")
-    raise stop.raised()
+    run.log.report(f"stopped at step {run.step}; {folder} is saved: run the same command to resume")
+    raise stop.stopped()
 
 
-def _save_what_was_learnt(run: Run) -> None:
-    """Save after an error, which has moved no weight; if that fails too, the first error is the one to tell."""
+def _save_after_error(run: TrainingRun) -> None:
+    """Save after an error, which has moved no weight; if saving fails too, the first error is the one to report."""
     with suppress(CheckpointError):
         folder = run.save()
-        run.books.report(f"an error after step {run.step}; {folder} is saved: the same command goes on from there")
+        run.log.report(f"an error after step {run.step}; {folder} is saved: run the same command to resume")
 
 
 def _nothing(line: str) -> None:
     pass
-
-
-__all__ = [
-    "Loss",
-    "MakeRecipe",
-    "Recipe",
-    "Settings",
-    "newest_checkpoint",
-    "ranks",
-    "run",
-    "step_rng",
-    "train",
-    "write_json",
-]
