@@ -1,0 +1,1 @@
+"""Verify a run directory, generate segments again, and repair what was damaged."""
