@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from longtake import SkyReelsV2Pipeline, pipelines
+from longtake import SkyReelsV2Pipeline
+from longtake.core.sigmas import sigma_schedule
 from longtake.models import load
-from longtake.models.presets import PRESETS
-from longtake.noise import ramp
+from longtake.models.wan.presets import PRESETS
+from longtake.pipelines.call import loading
 from tests.checkpoints import random_wan
 
 
@@ -20,12 +21,15 @@ def tiny(tmp_path_factory):
 SHORT = dict(base_num_frames=33, overlap_history=5, steps=2, seed=4)
 
 
+@pytest.mark.long
 def test_the_requested_call_runs_as_written(tmp_path, monkeypatch):
-    """250 frames of 544 x 960 in blocks of 4, from a checkpoint whose codec and patches are coarse enough for a test."""
+    """250 frames of 544 x 960 in blocks of 4, from a checkpoint whose vae and patches are coarse enough for a test."""
     coarse = dict(base_dim=2, dim_mult=(1, 1, 1), patch_size=8, in_channels=192, out_channels=192)
-    folder = random_wan(tmp_path / "m", view=25, net=dict(patch_size=(1, 17, 30), num_layers=1), codec=coarse)
+    folder = random_wan(
+        tmp_path / "m", max_latent_frames=25, net=dict(patch_size=(1, 17, 30), num_layers=1), vae=coarse
+    )
     asked = []
-    monkeypatch.setattr(pipelines, "load", lambda name, **options: asked.append(name) or load(folder))
+    monkeypatch.setattr(loading, "load", lambda name, **options: asked.append(name) or load(folder))
     pipe = SkyReelsV2Pipeline.from_pretrained("SkyworkAI/SkyReels-V2-540p")
     frames = 0
     for part in pipe.stream(
@@ -39,36 +43,38 @@ def test_the_requested_call_runs_as_written(tmp_path, monkeypatch):
 
 
 def test_all_at_once_is_what_is_streamed(tiny):
-    out = tiny("a red ball", num_frames=70, **SHORT).frames
+    out = tiny("a red ball", num_frames=70, **SHORT).frames[0].uint8()
     assert out.shape == (70, 16, 16, 3)
     assert torch.equal(out, torch.cat(list(tiny.stream("a red ball", num_frames=70, **SHORT))))
 
 
 def test_noise_of_carried_frames_follows_the_seed(tiny):
     """In the authors' code it is drawn from the global generator, so a seed does not decide the video."""
-    one = tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames
+    one = tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames[0].uint8()
     torch.manual_seed(999)
-    assert torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames)
-    assert not torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=0, **SHORT).frames)
-    assert not torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=20, **{**SHORT, "seed": 5}).frames)
+    assert torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=20, **SHORT).frames[0].uint8())
+    assert not torch.equal(one, tiny("a red ball", num_frames=50, addnoise_condition=0, **SHORT).frames[0].uint8())
+    assert not torch.equal(
+        one, tiny("a red ball", num_frames=50, addnoise_condition=20, **{**SHORT, "seed": 5}).frames[0].uint8()
+    )
 
 
 @pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
 @pytest.mark.parametrize("frames", [29, 50, 77, 121])
 def test_any_length_comes_out_exactly(tiny, options, frames):
     """121 frames in blocks of 4, a short last window, 377-like remainders: never noise, never another count."""
-    assert len(tiny("a red ball", num_frames=frames, **options, **SHORT).frames) == frames
+    assert len(tiny("a red ball", num_frames=frames, **options, **SHORT).frames[0].uint8()) == frames
 
 
 @pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
 def test_an_image_is_the_first_frame_in_every_mode(tiny, options):
-    """The image's latent is the tape's first row, clean and untouched, also under a staircase of blocks."""
+    """The image's latent is the first frame of the latent buffer, clean and untouched, also under a staircase of blocks."""
     image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
-    codec = tiny.model.codec
-    told = codec.encode(image.permute(2, 0, 1)[None, :, None].float() / 127.5 - 1)
-    shown = codec.decoder().push(told)
+    vae = tiny.model.vae
+    latent = vae.encode(image.permute(2, 0, 1)[None, :, None].float() / 127.5 - 1)
+    shown = vae.decoder().push(latent)
     expected = ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[0, :, 0].permute(1, 2, 0)
-    frames = tiny("a red ball", num_frames=60, image=image, **options, **SHORT).frames
+    frames = tiny("a red ball", num_frames=60, image=image, **options, **SHORT).frames[0].uint8()
     assert len(frames) == 60
     assert torch.equal(frames[0], expected)
 
@@ -76,9 +82,9 @@ def test_an_image_is_the_first_frame_in_every_mode(tiny, options):
 @pytest.mark.parametrize("options", [dict(), dict(ar_step=1), dict(ar_step=1, causal_block_size=4)])
 @pytest.mark.parametrize("frames", [25, 60])
 def test_a_last_image_changes_the_end_and_adds_no_frame(tiny, options, frames):
-    plain = tiny("a red ball", num_frames=frames, **options, **SHORT).frames
+    plain = tiny("a red ball", num_frames=frames, **options, **SHORT).frames[0].uint8()
     image = torch.full((16, 16, 3), 255, dtype=torch.uint8)
-    ended = tiny("a red ball", num_frames=frames, last_image=image, **options, **SHORT).frames
+    ended = tiny("a red ball", num_frames=frames, last_image=image, **options, **SHORT).frames[0].uint8()
     assert len(ended) == frames
     assert not torch.equal(ended[-4:], plain[-4:])
     if frames == 60:
@@ -90,37 +96,41 @@ def test_a_last_image_changes_the_end_and_adds_no_frame(tiny, options, frames):
 def test_an_extension_gives_new_frames_only(tiny, size, ar_step):
     """Portrait and landscape; the overlap is not shown twice."""
     before = torch.randint(0, 256, (40, *size, 3), dtype=torch.uint8)
-    made = tiny(
-        "a red ball", num_frames=37, video=before, height=size[0], width=size[1], ar_step=ar_step, **SHORT
-    ).frames
+    made = (
+        tiny("a red ball", num_frames=37, video=before, height=size[0], width=size[1], ar_step=ar_step, **SHORT)
+        .frames[0]
+        .uint8()
+    )
     assert made.shape == (37, *size, 3)
     other = before.clone()
     other[-1] = 0
-    again = tiny(
-        "a red ball", num_frames=37, video=other, height=size[0], width=size[1], ar_step=ar_step, **SHORT
-    ).frames
+    again = (
+        tiny("a red ball", num_frames=37, video=other, height=size[0], width=size[1], ar_step=ar_step, **SHORT)
+        .frames[0]
+        .uint8()
+    )
     assert not torch.equal(made, again), "the new frames follow the old ones"
 
 
 def test_prompts_share_the_length(tiny):
-    both = tiny(["a red ball", "a blue ball"], num_frames=60, **SHORT).frames
-    red = tiny("a red ball", num_frames=60, **SHORT).frames
+    both = tiny(scenes=["a red ball", "a blue ball"], num_frames=60, **SHORT).frames[0].uint8()
+    red = tiny("a red ball", num_frames=60, **SHORT).frames[0].uint8()
     assert torch.equal(both[:33], red[:33])
     assert not torch.equal(both[40:], red[40:])
 
 
 def test_every_prompt_is_encoded_once(tiny, monkeypatch):
     """For all windows and calls of its scene, and the negative one for the whole video."""
-    asked, encode = [], tiny.model.text.encode
-    monkeypatch.setattr(tiny.model.text, "encode", lambda prompts: asked.extend(prompts) or encode(prompts))
-    tiny(["a red ball", "a blue ball"], num_frames=121, guidance=2.0, **SHORT)
+    asked, encode = [], tiny.model.text_encoder.encode
+    monkeypatch.setattr(tiny.model.text_encoder, "encode", lambda prompts: asked.extend(prompts) or encode(prompts))
+    tiny(scenes=["a red ball", "a blue ball"], num_frames=121, guidance=2.0, **SHORT)
     assert sorted(asked) == ["", "a blue ball", "a red ball"]
 
 
-def test_hand_overs_and_seams_differ_where_they_should(tiny):
-    pixels = tiny("a red ball", num_frames=60, **SHORT).frames
-    for other in (dict(hand="tape"), dict(seam="blend")):
-        frames = tiny("a red ball", num_frames=60, **other, **SHORT).frames
+def test_overlap_modes_differ_only_behind_the_first_window(tiny):
+    pixels = tiny("a red ball", num_frames=60, **SHORT).frames[0].uint8()
+    for other in (dict(overlap_mode="latents"), dict(overlap_blend=True)):
+        frames = tiny("a red ball", num_frames=60, **other, **SHORT).frames[0].uint8()
         assert torch.equal(frames[:28], pixels[:28])
         assert not torch.equal(frames[28:], pixels[28:])
 
@@ -128,23 +138,23 @@ def test_hand_overs_and_seams_differ_where_they_should(tiny):
 @pytest.mark.parametrize(("grid", "steps"), [("diffusers", 126), ("skyreels", 144)])
 def test_many_steps(tiny, grid, steps):
     """From here on the first two timesteps are equal as whole numbers, and the public code ends in an assertion."""
-    whole = (1000 * ramp(steps, 8.0, grid)).int()
+    whole = (1000 * sigma_schedule(steps, 8.0, grid)).int()
     assert whole[0] == whole[1]
-    options = dict(num_frames=9, grid=grid, shift=8.0, solver="unipc", guidance=1.0)
-    frames = tiny("a red ball", **options, **{**SHORT, "steps": steps}).frames
+    options = dict(num_frames=9, sigma_spacing=grid, shift=8.0, solver="unipc", guidance=1.0)
+    frames = tiny("a red ball", **options, **{**SHORT, "steps": steps}).frames[0].uint8()
     assert len(frames) == 9 and frames.float().std() > 0
 
 
-def test_what_is_not_given_is_the_checkpoints(tmp_path):
+def test_missing_options_are_those_of_the_checkpoint(tmp_path):
     """As in the public examples, an overlap may be None: it is that of the checkpoint, for image to video a frame."""
-    about = dict(kind="i2v", options=dict(overlap=1, hand="pixels"))
+    about = dict(kind="i2v", strategy_options=dict(overlap=1, handoff="pixels"))
     for name, extra, overlap in (("df", {}, 17), ("i2v", about, 1)):
         pipe = SkyReelsV2Pipeline(open_with(tmp_path / name, **extra))
         image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
         options = dict(num_frames=60, base_num_frames=33, steps=1, guidance=1.0, image=image)
-        frames = pipe("a red ball", overlap_history=None, **options).frames
-        assert torch.equal(frames, pipe("a red ball", overlap_history=overlap, **options).frames)
-        assert not torch.equal(frames, pipe("a red ball", overlap_history=5, **options).frames)
+        frames = pipe("a red ball", overlap_history=None, **options).frames[0].uint8()
+        assert torch.equal(frames, pipe("a red ball", overlap_history=overlap, **options).frames[0].uint8())
+        assert not torch.equal(frames, pipe("a red ball", overlap_history=5, **options).frames[0].uint8())
         assert len(frames) == 60
 
 
@@ -157,17 +167,17 @@ def open_with(folder, **about):
     return load(folder)
 
 
-def test_what_cannot_be_done_is_refused(tiny):
+def test_unusable_options_are_refused(tiny):
     for options, message in (
         (dict(overlap_history=6), "use 5 or 9"),
         (dict(base_num_frames=41), "use at most 33"),
-        (dict(height=18), "use 16 x 16"),
-        (dict(video=torch.zeros(2, 16, 16, 3, dtype=torch.uint8)), "fewer than the overlap_history"),
-        (dict(image="nowhere.png"), "there is no picture nowhere.png"),
-        (dict(fps=0), "--fps must be a positive number"),
-        (dict(height=0), "use 8 x 16"),
-        (dict(base_num_frames=0), "a window of 0 frames"),
-        (dict(solver="heun"), "--solver is one of"),
+        (dict(height=18), "use size 16x16"),
+        (dict(video=torch.zeros(2, 16, 16, 3, dtype=torch.uint8)), "must lie between 1 and the 2 frames of the video"),
+        (dict(image="nowhere.png"), "there is no image nowhere.png"),
+        (dict(fps=0), "fps must be a positive number"),
+        (dict(height=0), "use size 16x8"),
+        (dict(base_num_frames=0), "window 0 does not fill whole latent frames of 4: use 1"),
+        (dict(solver="heun"), "solver must be one of"),
     ):
         with pytest.raises(ValueError) as error:
             tiny("a red ball", **{**SHORT, "num_frames": 60, **options})

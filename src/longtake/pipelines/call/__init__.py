@@ -1,0 +1,1 @@
+"""The parts of a pipeline call: its keywords, prompts, callbacks and result."""

@@ -1,0 +1,1 @@
+"""The settings that a video file carries: written, read, and made into the arguments of a call."""
