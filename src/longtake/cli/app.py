@@ -1,361 +1,191 @@
-"""The commands and their flags. What each does is in a file of its own, imported when it is used."""
+"""How a command is described, listed and run; cyclopts parses its flags, and is imported only then."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from cyclopts import App, Parameter
+from longtake.core.errors import InputError
+from longtake.core.options import KINDS
+from longtake.core.registry import load_reference
 
-import longtake
-from longtake.cli import flags
-from longtake.cli.common import Common
-from longtake.cli.flags import PlanOptions
-from longtake.geometry import frames_of_seconds
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError
 
-app = App(
-    name="longtake",
-    help="Endless video from open diffusion models: start it, watch it, kill it, resume it to the same bytes.",
-    help_epilogue="--debug with any command shows where in the program an error came from.",
-    version=longtake.__version__,
-)
-Format = Literal["text", "json"]
-Options = Annotated[PlanOptions, Parameter(name="*")]  # type: ignore[valid-type]
-Shared = Annotated[Common, Parameter(name="*")]
+ABOUT = "Long video from open diffusion models, resumable to the same bytes."
 
 
-@app.command
-def generate(
-    prompt: str | None = None,
-    /,
-    *,
-    script: Path | None = None,
-    seconds: float | None = None,
-    endless: bool = False,
-    image: Path | None = None,
-    end_image: Path | None = None,
-    track: Path | None = None,
-    track_scale: float = 1.0,
-    common: Shared = Common(),  # noqa: B008
-    options: Options = PlanOptions(),  # noqa: B008
-) -> int:
-    """Make a video from a prompt or a script.
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
 
-    Args:
-        prompt: What should be seen.
-        script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
-        seconds: Length of the video (default: 10 for a prompt; that of the script).
-        endless: Go on until Ctrl-C; everything made so far stays watchable.
-        image: A picture that the video begins with, scaled to cover the size and cut to its middle.
-        end_image: A picture that the video comes to; it is not shown itself.
-        track: What drives the new frames, for a model that takes it: a .csv (a row per frame), or a sound.
-        track_scale: How much the track counts (1: as the model sees fit).
+    group: the heading that it is listed under. about: one line of help. examples: command lines for its help. home:
+    the `module:function` that runs it, imported only then, whose parameters are the flags (default: for `data prepare`
+    the function `prepare` of `longtake.cli.commands.data_prepare`). topic: the function of that module that takes the
+    words of a call with `--help` and prints help on a narrower topic, or returns False. writes: its result is what it
+    writes to the disk, so that it has not failed where what it prints is lost.
     """
-    told = dict(image=image, end_image=end_image, track=track, track_scale=track_scale)
-    return _make(common, options, prompt, script, seconds, endless, **told)
+
+    group: str
+    about: str
+    examples: tuple[str, ...] = ()
+    home: str | None = None
+    topic: str | None = None
+    writes: bool = False
+
+    def function(self, name: str, of: str | None = None) -> Callable[..., Any]:
+        """Import the function that runs the command called `name`, or the function `of` of the same module.
+
+        InputError if another package's cannot be imported.
+        """
+        module, _, function = (self.home or "").partition(":")
+        module = module or f"{__package__}.commands.{name.replace(' ', '_')}"
+        found: Callable[..., Any] = load_reference(
+            f"the command {name!r}", f"{module}:{of or function or name.split()[-1]}"
+        )
+        return found
 
 
-@app.command
-def extend(
-    video: Path,
-    prompt: str | None = None,
-    /,
-    *,
-    script: Path | None = None,
-    seconds: float | None = None,
-    endless: bool = False,
-    end_image: Path | None = None,
-    track: Path | None = None,
-    track_scale: float = 1.0,
-    common: Shared = Common(),  # noqa: B008
-    options: Options = PlanOptions(),  # noqa: B008
-) -> int:
-    """Go on from a video: its frames, in the size and rate of the model, and then new ones.
+def overview(commands: Mapping[str, Command], first_word: str = "") -> str:
+    """Return the help that lists commands by group: all, or those of two words that begin with `first_word`."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name in (name for name in commands if first_word in ("", name.split()[0])):
+        try:
+            groups.setdefault(commands[name].group, []).append((name, commands[name].about))
+        except InputError as error:  # one broken package must not take the help of all others away
+            groups.setdefault("Broken", []).append((name, str(error)))
+    wide = max(len(name) for members in groups.values() for name, _ in members) + 2
+    lines = ["Usage: longtake COMMAND [OPTIONS]", "", ABOUT]
+    for group, members in groups.items():
+        lines += ["", _bold(group), *(f"  {name:<{wide}}{about}" for name, about in members)]
+    lines += [
+        "",
+        "`longtake COMMAND --help` shows its options and examples, `longtake help` explains topics.",
+        "Errors: --debug shows their origin. The Tab key: --install-completion teaches it to your shell.",
+    ]
+    return "\n".join(lines)
 
-    Args:
-        video: Any video file. Its pictures are scaled to cover the size and cut to their middle; frame n is the one
-            nearest to n / fps seconds.
-        prompt: What should be seen next.
-        script: A .txt file (a prompt per line) or a .toml file (scenes with their seconds) instead of a prompt.
-        seconds: Length of what is added (default: 10 for a prompt; that of the script).
-        endless: Go on until Ctrl-C; everything made so far stays watchable.
-        end_image: A picture that the video comes to; it is not shown itself.
-        track: What drives the new frames, for a model that takes it: a .csv (a row per frame), or a sound.
-        track_scale: How much the track counts (1: as the model sees fit).
+
+def run_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
+    """Parse the words behind a command's name and run it; return its exit code. InputError if they cannot be parsed."""
+    command = commands[name]
+    helped = any(word in ("--help", "-h") for word in words)
+    if helped and command.topic and command.function(name, command.topic)(words):
+        return 0
+    from cyclopts import CycloptsError
+
+    app = parser(name, command)
+    _refuse_fractions(app, words)
+    try:
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise InputError(
+            f"{_sentence(name, commands, app, error)} `longtake {name} --help` lists the options."
+        ) from error
+    return result if isinstance(result, int) else 0
+
+
+def _refuse_fractions(app: App, words: list[str]) -> None:
+    """Raise InputError for a fraction where a flag takes a whole number, which the parser would round."""
+    found = app.assemble_argument_collection()
+    whole = {name: one.hint for one in found for name in one.names if int in _types(one.hint)}
+    for word, after in zip(words, [*words[1:], ""]):
+        flag, equals, value = word.partition("=")
+        value = value if equals else after
+        if flag in whole and re.fullmatch(r"[+-]?\d*\.\d*[1-9]\d*", value):
+            raise InputError(f"{flag} must be {_kinds(whole[flag])}, not {value!r}.")
+
+
+def _types(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _sentence(name: str, commands: Mapping[str, Command], app: App, error: CycloptsError) -> str:
+    """Return what is wrong with the words of a command; an unknown flag gets the one that was meant, by its meaning."""
+    token = getattr(error, "token", None)
+    if type(error).__name__ == "UnknownOptionError" and token is not None:
+        return _unknown_option(name, commands, _flags(app), token.keyword or token.value)
+    target = getattr(error, "target_type", None)
+    if target is not None and token is not None and token.keyword and not getattr(error, "msg", None):
+        return f"{token.keyword} must be {_kinds(target)}, not {token.value!r}."
+    return " ".join(str(error).split())
+
+
+def _kinds(target: Any) -> str:
+    """Return in words what the value of a flag may be: `a whole number or all`."""
+    words: list[str] = []
+    for kind in _types(target):
+        if get_origin(kind) is Literal:
+            words += map(str, get_args(kind))
+        elif kind is not NoneType:
+            words.append(KINDS.get(getattr(kind, "__name__", ""), f"a {getattr(kind, '__name__', kind)}").lower())
+    return ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _unknown_option(command: str, commands: Mapping[str, Command], known: list[str], flag: str) -> str:
+    """Return the sentence for a flag that a command lacks: its name here, a near spelling, or the commands that have it."""
+    from longtake.core.other_names import HERE, spelled
+
+    flag = flag.partition("=")[0]
+    meant = HERE.get(spelled(flag), spelled(flag))
+    if meant in known:
+        return f"There is no option {flag}: use --{meant}."
+    if close := get_close_matches(spelled(flag), [name for name in known if len(name) > 1], 1, 0.75):
+        return f"There is no option {flag}: did you mean --{close[0]}?"
+    having = [name for name in commands if name != command and _has(name, commands, meant)]
+    if not having:
+        return f"There is no option {flag}."
+    where, other = " and ".join(having[:2]), "" if meant == spelled(flag) else f" (--{meant} here)"
+    return f"`longtake {command}` has no option {flag}{other}; {where} {'has' if len(having) == 1 else 'have'} it."
+
+
+def _has(name: str, commands: Mapping[str, Command], flag: str) -> bool:
+    """Whether a command has a flag; one of a package that cannot be imported has none."""
+    try:
+        return flag in _flags(parser(name, commands[name]))
+    except InputError:
+        return False
+
+
+def _flags(app: App) -> list[str]:
+    """Return the names of all flags of a command, without their dashes."""
+    found = app.assemble_argument_collection()
+    return [name.lstrip("-") for one in found for name in one.names if name.startswith("-")]
+
+
+def parser(name: str, command: Command, *, called: str = "", function: Callable[..., Any] | None = None) -> App:
+    """Return the cyclopts app that parses the flags of a command and prints its help.
+
+    called: its name inside a larger app. function: another function with the command's parameters.
     """
-    told = dict(video=video, end_image=end_image, track=track, track_scale=track_scale)
-    return _make(common, options, prompt, script, seconds, endless, **told)
+    from cyclopts import App, Group, Parameter
 
-
-def _make(
-    common: Common, options: Any, prompt: str | None, script: Path | None, seconds: float | None, endless: bool,
-    **given: Any,
-) -> int:  # fmt: skip
-    """Check what can be checked in an instant, then make the video."""
-    chosen = flags.given(options)
-    if common.plan is not None:
-        flags.known(common.plan, chosen)
-    from longtake.cli.make import Request, generate, size_of
-
-    request = Request(
-        prompt, script, seconds, endless, common.model, common.plan, chosen, common.seed, common.fps, common.guidance,
-        common.negative, common.solver, size=size_of(common.size), loras=common.lora,
-        place=common.place(), **given,
-    )  # fmt: skip
-    return generate(
-        request,
-        common.output,
-        threads=common.threads,
-        dry_run=common.dry_run,
-        offline=common.offline,
-        json=common.format == "json",
+    examples = "\n".join(f"  {example}" for example in command.examples)
+    app = App(
+        name=called or f"longtake {name}",
+        help=command.about,
+        help_epilogue=f"Examples:\n{examples}" if examples else None,
+        help_format="plaintext",
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+        group_parameters=Group.create_default_parameters("Options"),
+        default_parameter=Parameter(negative=(), show_default=_shown),
     )
+    app["--help"].show = False
+    app.default(function or command.function(name))
+    return app
 
 
-@app.command
-def resume(
-    folder: Path,
-    /,
-    *,
-    allow: list[str] | None = None,
-    repair: bool = False,
-    device: str | None = None,
-    offload: Literal["none", "model", "blocks"] | None = None,
-    format: Format = "text",
-) -> int:
-    """Go on with a video that was stopped, crashed or killed; the result is the same as if it never had been.
-
-    Args:
-        folder: What `longtake generate` made.
-        allow: Names of settings that may differ from what the video was begun with (all: any).
-        repair: First make segments again that were deleted or altered.
-        device: Where to go on, if not on the same device: cpu, cuda or cuda:N.
-        offload: What waits in host memory, if not the same as before. It changes no frame.
-        format: json prints one event per line.
-    """
-    from longtake.cli.make import resume
-
-    return resume(
-        folder, allow=tuple(allow or ()), repair=repair, json=format == "json", device=device, offload=offload
-    )
+def _shown(default: Any) -> Any:
+    """Return the default value as help shows it; nothing for a switch that is off."""
+    return None if default in (None, False, (), "") else default
 
 
-@app.command
-def verify(folder: Path, /, *, segment: int | None = None, remake: bool = True) -> int:
-    """Check every hash of a video, make one of its segments again, and compare.
-
-    Args:
-        folder: What `longtake generate` made.
-        segment: The one to make again (default: one at random).
-        remake: Make a segment again (needs the model).
-    """
-    from longtake.cli.make import verify
-
-    return verify(folder, segment, remake)
-
-
-@app.command
-def prompts(
-    folder: Path,
-    action: Literal["list", "add", "insert", "replace"] = "list",
-    prompt: str | None = None,
-    /,
-    *,
-    at: float | None = None,
-    seconds: float | None = None,
-    cut: Literal["no", "yes", "anchor", "resample"] | None = None,
-    wait: float = 2.0,
-    format: Format = "text",
-) -> int:
-    """See the prompts of a video, or change them while it is made; what has begun is never changed.
-
-    Args:
-        folder: What `longtake generate` made or is making.
-        action: list; add a scene at the end; insert one, which moves the rest; replace the prompt until its scene ends.
-        prompt: What should be seen.
-        at: Second of the video (default: as early as can be).
-        seconds: Length of what is added or inserted (default: 5).
-        cut: Begin a new shot: knowing nothing, with the first picture of this one, or with that picture re-sampled.
-        wait: Seconds to wait for an answer from the process that makes the video.
-        format: json prints one object.
-    """
-    from longtake.cli.prompts import prompts
-
-    kind = {None: None, "no": False, "yes": True}.get(cut, cut)
-    return prompts(folder, action, prompt, at, seconds, kind, wait, format == "json")
-
-
-@app.command
-def plan(
-    name: str | None = None,
-    /,
-    *,
-    model: str | None = None,
-    size: str | None = None,
-    frames: Annotated[int | None, Parameter(name=["--frames", "--num-frames"])] = None,
-    seconds: float | None = None,
-    stride: int = 4,
-    view: int = 25,
-    windows: int | None = None,
-    png: Path | None = None,
-    options: Options = PlanOptions(),  # noqa: B008
-) -> int:
-    """Draw a strategy: which latent frame is how noisy at which model call. Or say what it takes with a model.
-
-    Neither needs weights.
-
-    Args:
-        name: The strategy (default: list them all; with a model, what suits it).
-        model: A released checkpoint by name, or the folder of one: print tokens, work, memory and disk.
-        size: HEIGHTxWIDTH in pixels (default: the model's).
-        frames: Output frames of the video (default: seconds at 24 fps, or the model's).
-        seconds: Length of the video (default: 12; with a model 10).
-        stride: Output frames per latent frame.
-        view: Latent frames that the model sees at once.
-        windows: How many windows to draw (default: as many as fill a screen).
-        png: Draw into a PNG file instead.
-    """
-    given = flags.given(options)
-    if name is not None:
-        flags.known(name, given)
-    if model is not None:
-        from longtake.cli.estimate import show
-        from longtake.cli.make import size_of
-
-        return show(model, name, given, size_of(size), frames, seconds)
-    from longtake.cli.look import plans, show_plan
-
-    if name is None:
-        return plans()
-    count = frames_of_seconds(12.0 if seconds is None else seconds, 24) if frames is None else frames
-    return show_plan(name, given, count, stride, view, windows, png)
-
-
-@app.command
-def models() -> int:
-    """List the models that are here."""
-    from longtake.cli.look import models
-
-    return models()
-
-
-@app.command
-def inspect(path: Path, /, *, preset: str | None = None, format: Format = "text") -> int:
-    """Say what a checkpoint is, from the headers of its files: kind, sizes, what is missing, what does not fit.
-
-    Args:
-        path: A folder (diffusers, SkyReels-V2 or Wan), a safetensors file, or a .toml list of files.
-        preset: Which released checkpoint it is, where the files do not say.
-        format: json prints the report as one object.
-    """
-    from longtake.cli.weights import inspect
-
-    return inspect(path, preset, format == "json")
-
-
-@app.command
-def convert(path: Path, out: Path | None = None, /) -> int:
-    """Turn the .pth files of a published checkpoint into safetensors, and print their SHA-256. Nothing in them is run.
-
-    Args:
-        path: A .pth file, or a folder with some.
-        out: The file to make, or the folder for it (default: beside the original).
-    """
-    from longtake.cli.weights import convert
-
-    return convert(path, out)
-
-
-@app.command
-def doctor() -> int:
-    """Say what works on this machine, what is missing, and how to get it."""
-    from longtake.cli.look import doctor
-
-    return doctor()
-
-
-@app.command
-def train(
-    recipe: str,
-    config: Path | None = None,
-    /,
-    *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    dry_run: bool = False,
-) -> int:
-    """Train a model, or go on with a training that was stopped.
-
-    Args:
-        recipe: codec, text, flow, forcing, causal, i2v, distil, mixed, lora or recycle; see docs/training.md.
-        config: A .toml file with a table [loop] and one named after the recipe.
-        output: Folder for checkpoints and logs.
-        dry_run: Only say what memory it takes, without weights or data (mixed).
-    """
-    from longtake.cli.look import train
-
-    return train(recipe, config, output, dry_run)
-
-
-data = App(name="data", help="Make training data of your own videos.")
-app.command(data)
-
-
-@data.command
-def prepare(
-    folder: Path,
-    /,
-    *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    shots: Literal["adaptive", "transnet", "none"] = "adaptive",
-    captions: Path | None = None,
-    encoding: str = "utf-8",
-    captioner: str = "none",
-    seconds: float = 1.0,
-    longest: float = 60.0,
-    side: int = 240,
-    sharpness: float = 12.0,
-    motion: float = 0.4,
-    dark: float = 16.0,
-    bright: float = 239.0,
-    duplicates: bool = False,
-    text: str | None = None,
-    text_share: float | None = None,
-    jobs: int | None = None,
-    sheet: bool = True,
-) -> int:
-    """Find the shots in a folder of videos, keep those worth learning from, and say why the rest was not kept.
-
-    It may be stopped at any time; the same command goes on. Changing a limit or a caption costs seconds: videos that were
-    read are not read again.
-
-    Args:
-        folder: Videos, also in folders below; captions in a .txt beside each, or in one .csv or .jsonl table.
-        output: Folder for the list of shots (shots.jsonl), the report and what is needed to go on.
-        shots: How cuts are found: adaptive (PySceneDetect), transnet (TransNetV2, sees dissolves) or none.
-        captions: The table of captions, if it is not the only one in the folder.
-        encoding: Of captions that are not UTF-8.
-        captioner: Says what shots without a caption show: none, filename, a plug-in's name, or module:function.
-        seconds: A shot must last at least this long.
-        longest: A longer shot is divided.
-        side: Pixels that the shorter side must have.
-        sharpness: Least variance of the Laplacian (0: any).
-        motion: Least change of grey values in an eighth of a second (0: any).
-        dark: Least mean brightness, 0 to 255.
-        bright: Greatest mean brightness.
-        duplicates: Drop shots that look like one that is kept.
-        text: What measures text in a picture, as module:function (nothing for it is built in).
-        text_share: The greatest share of a picture that may be text.
-        jobs: Videos read at the same time (default: one per processor).
-        sheet: Draw a contact sheet.
-    """
-    from longtake.cli.data import prepare_folder, processes
-    from longtake.data.filters import Rules
-    from longtake.data.prepare import Request
-
-    rules = Rules(seconds, side, sharpness, motion, dark, bright, text_share, duplicates)
-    return prepare_folder(
-        folder,
-        output,
-        Request(rules, shots, longest, captions, encoding, captioner, text, processes(jobs)),
-        sheet,
-    )
+def _bold(text: str) -> str:
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text

@@ -1,4 +1,4 @@
-"""`longtake plan --model`: what a video will take, before a weight is loaded."""
+"""The cost of a video on a checkpoint, estimated without its weights: `longtake plan --model`."""
 
 from __future__ import annotations
 
@@ -7,69 +7,117 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from longtake.cli import flags
-from longtake.cli.preview import COMPRESSED, duration, size
-from longtake.geometry import frames_of_seconds
-from longtake.models.ltx_presets import LTXPreset
-from longtake.models.presets import PRESETS
-from longtake.plan import PlanError
-from longtake.plans import PLANS, chosen, suited
-from longtake.plans import plan as plan_named
-from longtake.rehearsal import Estimate, rehearse
-from longtake.shapes import shapes
+from longtake.cli.dry_run import COMPRESSED
+from longtake.cli.gpu_speeds import GPUS, SHARE
+from longtake.core.errors import SettingsError
+from longtake.core.options import SamplingOptions
+from longtake.core.units import duration, pixels, size
+from longtake.models.spec import CheckpointSpec
+from longtake.pipelines.estimate import (
+    CountedEstimate,
+    Estimate,
+    TwoStageEstimate,
+    counted,
+    estimate,
+    planned_video,
+    spec_of,
+)
+from longtake.planning.strategies.registry import check_options
 
-GPUS = {"RTX 4090": 165e12, "A100": 312e12, "H100": 989e12}  # operations per second of dense bf16, as published
-SHARE = 0.5  # of which a good kernel reaches about so much
+MOST_FRAMES = 2_000_000  # a day of video
 
 
 def show(
-    model: str, plan: str | None, given: dict[str, Any], pixels: tuple[int, int] | None, frames: int | None,
-    seconds: float | None,
+    model: str, plan: str | None, given: dict[str, Any], sampling: SamplingOptions,
+    frames: int | None, seconds: float | None,
 ) -> int:  # fmt: skip
-    """Print windows, work, memory and disk. PlanError or SettingsError say what cannot be."""
-    if isinstance(known := PRESETS.get(model), LTXPreset):
-        from longtake.cli.cost import show as show_ltx
-
-        return show_ltx(known, plan, given, pixels, frames, seconds)
-    found, own, options = shapes(model, pixels)
-    name = plan or own
-    flags.known(name, given)
-    sampling = {k: v for k, v in options.items() if k in ("steps", "shift", "grid", "levels")}
-    options = suited(name, own, options, sampling)
-    options = {k: v for k, v in chosen(options, given).items() if k in _fields(name)}
-    count = frames if frames is not None else frames_of_seconds(10.0 if seconds is None else seconds, found.fps)
-    if count < 1:
-        raise PlanError(f"--num-frames must be at least 1, not {count}")
-    if PLANS[name].defaults.get("single") and frames is None and seconds is None:
-        count = min(count, plan_named(name, **options).window or count)  # type: ignore[attr-defined]
-    estimate = rehearse(found, name, options, count)
-    height, width = found.size
+    """Print windows, work, memory and disk. Raises PlanError or SettingsError for what cannot be generated."""
+    spec = spec_of(model)
+    if sampling.sized:
+        spec = spec_of(model, sampling.size(spec.format.size))
+    check_options(plan or spec.defaults.strategy, given)
+    video = planned_video(spec, plan, given, frames, seconds)
+    if video.frames > MOST_FRAMES:
+        raise SettingsError(
+            f"the cost of at most {MOST_FRAMES:,} frames is estimated, not of {video.frames:,}: ask for less"
+        )
     console = Console(highlight=False)
-    console.print(
-        f"[bold]{found.name}[/] · {width} x {height} · {found.fps:g} fps · {count} frames = {count / found.fps:.1f} s · "
-        f"plan {name}"
-    )
-    for table in (_work(estimate, found.guidance), _memory(estimate, found.limits.causal)):
+    fps, frames = spec.format.fps, video.frames
+    title = f"{spec.name} · {pixels(spec.format.size)} · {fps:g} fps · {frames} frames = {frames / fps:.1f} s · strategy {video.strategy}"
+    if spec.meta is None:
+        for line in [title, *_counted(spec, counted(spec, video, given))]:
+            console.print(line, style="yellow" if line.startswith("warning") else "", soft_wrap=True)
+        return 0
+    found = estimate(spec, video)
+    console.print(title.replace(spec.name, f"[bold]{spec.name}[/]", 1))
+    for table in (_work(found, spec.defaults.guidance_scale), _memory(found, spec.limits.causal)):
         console.print(table)
-    video = round(2 * count * height * width * COMPRESSED / 8)
-    console.print(f"[dim]disk[/]  about {size(video)} of segments and video, and the snapshots")
+    console.print(f"[dim]disk[/]  {_disk(frames, spec.format.size)}")
     return 0
 
 
-def _fields(name: str) -> set[str]:
-    return set(PLANS[name].planner.__dataclass_fields__)  # type: ignore[attr-defined]
+def _counted(spec: CheckpointSpec, found: CountedEstimate) -> list[str]:
+    """Describe counted work, with a warning where positions leave what the network was trained for."""
+    work, total = found.work, found.cost
+    lines = [
+        f"windows   {total.windows}, in {total.clips} clips; {total.steps} calls",
+        f"tokens    {spec.format.tokens_per_frame} per latent frame, up to {work.tokens:,} in a call",
+        f"work      {_large(work.step_flops)} for one step of all windows, {_large(work.flops)} with all steps and guidance",
+    ]
+    if spec.longest_seconds is not None and work.seconds > spec.longest_seconds:
+        lines.append(
+            f"warning: a window spans {work.seconds:.0f} s, but the positions of this network end at "
+            f"{spec.longest_seconds:g} s, and it is refused when it runs: use a shorter --window, or --strategy relay or looping"
+        )
+    lines += _taken(spec, found)
+    both = found.two_stages
+    if isinstance(both, str):
+        lines.append(f"two stages  {both}")
+    elif both is not None:
+        lines.append(
+            f"two stages, with the latent upsampler: {both.first_steps} + {both.second_steps} calls, "
+            f"{_large(both.flops)} with all steps and guidance"
+        )
+    return lines
+
+
+def _taken(spec: CheckpointSpec, found: CountedEstimate) -> list[str]:
+    """Describe time, memory and disk of counted work."""
+    parts, work, second = spec.weights, found.work, found.two_stages
+    flops = second.flops if isinstance(second, TwoStageEstimate) else work.flops
+    most = sum(parts.values()) + work.activations
+    parts_in_words = ", ".join(f"{part} {size(count)}" for part, count in parts.items())
+    return [
+        f"time      {_times(flops)}, besides decoding",
+        f"weights   {size(sum(parts.values()))}: {parts_in_words}; with --offload model {size(max(parts.values()))} at a time",
+        f"memory    about {size(most)} with everything loaded: {size(work.activations)} of activations in a model call",
+        f"disk      {_disk(found.frames, spec.format.size)}",
+    ]
+
+
+def _times(flops: float) -> str:
+    expected = ", ".join(f"{duration(flops / (SHARE * rate))} {gpu}" for gpu, rate in GPUS.items())
+    return f"at half of the published bf16 rate: {expected}"
+
+
+def _disk(frames: int, frame_size: tuple[int, int]) -> str:
+    height, width = frame_size
+    return f"about {size(round(2 * frames * height * width * COMPRESSED / 8))} of segments and video, and the snapshots"
+
+
+def _large(flops: float) -> str:
+    return f"{flops / 1e15:,.1f} PFLOP" if flops >= 1e15 else f"{flops / 1e12:,.0f} TFLOP"
 
 
 def _work(e: Estimate, guidance: float) -> Table:
     total = e.total + e.decode
-    expected = ", ".join(f"{duration(total / (SHARE * rate))} {gpu}" for gpu, rate in GPUS.items())
     branches = "one branch" if guidance == 1 else "two branches of guidance"
     return _table(
-        ("tokens", f"{e.tokens} per latent frame, {e.tokens * e.cost.view} in a window of {e.cost.view}"),
-        ("windows", f"{e.cost.windows}, in {e.cost.takes} takes"),
-        ("calls", f"{e.cost.calls}, each of {branches}: {_flops(e.call)}"),
+        ("tokens", f"{e.tokens} per latent frame, {e.tokens * e.cost.widest} in a window of {e.cost.widest}"),
+        ("windows", f"{e.cost.windows}, in {e.cost.clips} clips"),
+        ("calls", f"{e.cost.steps}, each of {branches}: {_flops(e.call)}"),
         ("work", f"{_flops(e.total)} in the network, {_flops(e.decode)} in decoding"),
-        ("time", f"at half of the published bf16 rate: {expected}"),
+        ("time", _times(total)),
     )
 
 
@@ -77,14 +125,14 @@ def _memory(e: Estimate, causal: bool) -> Table:
     weights = e.weights["network"]
     parts = ", ".join(f"{part} {size(count)}" for part, count in e.weights.items() if count)
     kept = [f"{size(e.text)} of prompts"] + (
-        [f"{size(e.memory)} of frames that a window remembers"] if causal else ["none of frames (no block-causal mask)"]
+        [f"{size(e.memory)} of context frames"] if causal else ["none of frames (attention is bidirectional)"]
     )
     small = e.outside + (weights - e.outside) // 2
     return _table(
         ("weights", f"{size(sum(e.weights.values()))}: {parts}"),
         ("offload", f"model: {size(max(e.weights.values()))} at a time; blocks: {size(e.outside + 2 * e.block)} of the "
          f"network; with --fp8 the network is {size(small)}"),
-        ("activations", f"{size(e.calls_peak)} beside the weights in a call, {size(e.codec_peak)} in decoding"),
+        ("activations", f"{size(e.calls_peak)} besides the weights in a model call, {size(e.vae_peak)} in decoding"),
         ("K/V cache", ", ".join(kept)),
         ("at most", f"[bold]{size(sum(e.weights.values()) + e.peak)}[/] with everything loaded"),
     )  # fmt: skip

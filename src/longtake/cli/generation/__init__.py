@@ -1,0 +1,1 @@
+"""New videos: announced, generated one after the other, and shown together."""

@@ -1,0 +1,1 @@
+"""Previews of the running steps: into a file, or as pictures in the terminal."""
