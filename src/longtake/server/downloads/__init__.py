@@ -1,0 +1,1 @@
+"""Downloads of released checkpoints into the cache of the Hugging Face hub."""

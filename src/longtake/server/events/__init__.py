@@ -1,0 +1,1 @@
+"""What happens to all videos, as one stream of server-sent events."""

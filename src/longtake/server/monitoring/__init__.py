@@ -1,0 +1,1 @@
+"""What the operator of a server watches: /health, and /metrics in the text format of Prometheus."""
