@@ -1,0 +1,1 @@
+"""The studio: a page in the browser for making long videos, served by the server's application."""
