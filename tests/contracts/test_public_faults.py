@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from longtake import SkyReelsV2Pipeline
-from longtake.engine import Rollout
-from longtake.events import Frames
+from longtake.core.errors import PlanError
+from longtake.engine.build import build_rollout
+from longtake.engine.events import Frames
 from longtake.models import load
-from longtake.models.cache import innermost
-from longtake.plan import Limits, PlanError
-from longtake.plans import plan
-from longtake.script import Script
+from longtake.models.runtime.step_cache import caching_sessions
+from longtake.planning.limits import Limits
+from longtake.planning.script import Script
+from longtake.planning.strategies.registry import make_plan
 from tests.checkpoints import random_wan
 from tests.released import diffusers, parts
 
@@ -33,15 +34,21 @@ def tiny(tmp_path_factory):
 def test_no_latent_is_left_as_noise_where_blocks_do_not_divide_a_window(frames, view, block):
     """Both leave latents beyond the last whole block as they began: the published 720P command loses one per window."""
     made: dict[int, float] = {}
-    for window in plan("async", steps=30, lag=5, block=block, overlap=17).windows(frames, 4, Limits(view=view)):
-        made |= dict(zip(window.frames, window.levels[-1].tolist()))
+    for window in make_plan("async", steps=30, ar_step=5, causal_block_size=block, overlap=17).windows(
+        frames, 4, Limits(max_latent_frames=view)
+    ):
+        made |= dict(zip(window.frames, window.sigmas[-1].tolist()))
     assert sorted(made) == list(range(len(made))) and len(made) >= 1 + (frames - 1) // 4
     assert set(made.values()) == {0.0}
 
 
 def test_an_overlap_that_is_no_multiple_of_the_block_is_known_whole():
     """Both shorten the prefix to whole blocks and cut where it ended, so that frames are made twice and thrown away."""
-    windows = list(plan("async", steps=30, lag=5, block=4, overlap=17).windows(257, 4, Limits(view=25)))
+    windows = list(
+        make_plan("async", steps=30, ar_step=5, causal_block_size=4, overlap=17).windows(
+            257, 4, Limits(max_latent_frames=25)
+        )
+    )
     for before, window in pairwise(windows):
         known = [frame for frame, role in zip(window.frames, window.role) if role == "context"]
         assert known == list(before.frames[-5:])
@@ -51,16 +58,20 @@ def test_an_overlap_that_is_no_multiple_of_the_block_is_known_whole():
 @pytest.mark.parametrize("frames", [101, 105, 181])
 def test_a_last_window_with_less_than_a_block_to_make(frames):
     """The authors' code has no rows to stack."""
-    windows = list(plan("async", steps=30, lag=5, block=5, overlap=17).windows(frames, 4, Limits(view=25)))
-    assert windows[-1].frames[-1] >= (frames - 1) // 4 and (windows[-1].levels[-1] == 0).all()
+    windows = list(
+        make_plan("async", steps=30, ar_step=5, causal_block_size=5, overlap=17).windows(
+            frames, 4, Limits(max_latent_frames=25)
+        )
+    )
+    assert windows[-1].frames[-1] >= (frames - 1) // 4 and (windows[-1].sigmas[-1] == 0).all()
 
 
 def test_a_long_video_from_an_image_with_a_short_last_window(tmp_path):
     """377 frames in windows of 97: the last is of 15 latents, where diffusers looks for 25."""
-    pipe = SkyReelsV2Pipeline(load(random_wan(tmp_path / "m", view=25)))
+    pipe = SkyReelsV2Pipeline(load(random_wan(tmp_path / "m", max_latent_frames=25)))
     image = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
     options = dict(num_frames=377, base_num_frames=97, overlap_history=17, steps=1, guidance=1.0)
-    assert len(pipe("a red ball", image=image, **options).frames) == 377
+    assert len(pipe("a red ball", image=image, **options).frames[0].uint8()) == 377
 
 
 def test_a_batch_is_its_videos(tmp_path):
@@ -68,8 +79,8 @@ def test_a_batch_is_its_videos(tmp_path):
     model = load(random_wan(tmp_path / "m", net=dict(inject_sample_info=True)))
 
     def video(*seeds):
-        run = Rollout(
-            model, Script.of("a red ball", 24, 40 / 24), plan("async", steps=2, lag=1, overlap=5), seeds=seeds
+        run = build_rollout(
+            model, Script.of("a red ball", 24, 40 / 24), make_plan("async", steps=2, ar_step=1, overlap=5), seeds=seeds
         )
         return torch.cat([event.video for event in run.run() if isinstance(event, Frames)], 2)
 
@@ -78,32 +89,34 @@ def test_a_batch_is_its_videos(tmp_path):
 
 def test_latents_stay_wide_between_steps(tmp_path):
     """The authors' code keeps them in bfloat16, which is 1 % off after 30 steps."""
-    model = load(random_wan(tmp_path / "m"), dtype=torch.bfloat16)
-    assert innermost(model.session()).net.proj_out.weight.dtype == torch.bfloat16
-    run = Rollout(model, Script.of("a red ball", 24, 40 / 24), plan("sliding", steps=2, overlap=5), solver="unipc")
+    model = load(random_wan(tmp_path / "m"), dtype="bf16")
+    assert caching_sessions(model.session())[0].net.proj_out.weight.dtype == torch.bfloat16
+    run = build_rollout(
+        model, Script.of("a red ball", 24, 40 / 24), make_plan("sliding", steps=2, overlap=5), solver="unipc"
+    )
     assert all(event.video.dtype == torch.float32 for event in run.run() if isinstance(event, Frames))
-    assert {row.value.dtype for row in run.take.tape.rows.values()} == {torch.float32}
+    assert {frame.value.dtype for frame in run.clip.latents.frames.values()} == {torch.float32}
 
 
 def test_a_schedule_in_blocks_leaves_attention_as_it_is(tiny):
     """In diffusers the size of a block turns a mask on for the next call as well."""
-    net = innermost(tiny.model.session()).net
-    before = tiny("a red ball", num_frames=33, **SHORT).frames
+    net = caching_sessions(tiny.model.session())[0].net
+    before = tiny("a red ball", num_frames=33, **SHORT).frames[0].uint8()
     tiny("a red ball", num_frames=33, causal_block_size=4, ar_step=1, **SHORT)
     assert not net.config.causal and not tiny.model.limits.causal
-    assert torch.equal(before, tiny("a red ball", num_frames=33, **SHORT).frames)
+    assert torch.equal(before, tiny("a red ball", num_frames=33, **SHORT).frames[0].uint8())
 
 
 def test_a_mask_that_the_weights_were_not_trained_for_is_refused_by_name(tiny):
-    with pytest.raises(PlanError, match="attends both ways"):
+    with pytest.raises(PlanError, match="this checkpoint has bidirectional attention"):
         tiny("a red ball", num_frames=33, causal_attention=True, **SHORT)
 
 
 def test_a_mask_is_taken_where_the_weights_were_trained_for_it(tmp_path):
     pipe = SkyReelsV2Pipeline(load(random_wan(tmp_path / "m", causal=True, block=4)))
     options = dict(num_frames=33, causal_block_size=4, ar_step=1, **SHORT)
-    frames = pipe("a red ball", causal_attention=True, **options).frames
-    assert torch.equal(frames, pipe("a red ball", **options).frames)
+    frames = pipe("a red ball", causal_attention=True, **options).frames[0].uint8()
+    assert torch.equal(frames, pipe("a red ball", **options).frames[0].uint8())
 
 
 def test_a_shift_of_1_that_a_conversion_wrote_by_accident_is_not_believed(tmp_path):
@@ -111,4 +124,4 @@ def test_a_shift_of_1_that_a_conversion_wrote_by_accident_is_not_believed(tmp_pa
     folder = diffusers(tmp_path / "m", parts("df"))
     (folder / "scheduler").mkdir(exist_ok=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"flow_shift": 1.0}))
-    assert load(folder).sampling["shift"] == 8.0
+    assert load(folder).defaults.sampling_options["shift"] == 8.0
