@@ -1,4 +1,4 @@
-"""What every bench shares: the machine in a line, a table, and a json line appended to a file."""
+"""Shared by all benchmarks: a description of the machine, a timer, a table, and a JSON line appended to results.jsonl."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, torch and what it computes with."""
+    """Return the processor, its cores, the GPU, and the version and instruction set of PyTorch."""
     info = Path("/proc/cpuinfo")
     names = (
         [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -38,7 +38,7 @@ def machine() -> dict[str, object]:
 
 
 def median_seconds(run: Callable[[], object], times: int = 7) -> float:
-    """Median wall time of `run`, after one run that does not count."""
+    """Return the median wall time of `run` in seconds, after one run to warm up."""
     run()
     seconds = []
     for _ in range(times):

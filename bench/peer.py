@@ -1,4 +1,4 @@
-"""longtake beside diffusers: equal weights, noise and plan; A B A B, each in a process of its own; outputs must agree."""
+"""longtake compared with diffusers: equal weights, noise and sigmas, in alternating processes whose outputs must agree."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 from sides import BLOCK, CASES, OVERLAP, SHIFT, SIZES
 
-from longtake.plan import Limits
-from longtake.plans import plan
+from longtake.planning.limits import Limits
+from longtake.planning.strategies.registry import make_plan
 
 SIDES = ("longtake", "diffusers")
-AGREE = {"float32": 1e-3, "bfloat16": 0.1}  # relative distance; of pictures: in steps of 255
+AGREE = {"float32": 1e-3, "bfloat16": 0.1}  # largest relative distance of outputs; of frames, mean difference / 255
 
 
 def compare(sizes: list[str], cases: list[str], rounds: int, device: str, threads: int, compiled: bool) -> None:
-    """Run every case at every size and report medians and ratios. SystemExit if outputs do not agree."""
-    for asked, known in ((sizes, SIZES), (cases, CASES)):
-        if strange := [name for name in asked if name not in known]:
-            raise SystemExit(f"there is no {', '.join(strange)}: there are {', '.join(known)}")
+    """Run every case at every size and report medians and ratios. Raises SystemExit if the outputs do not agree."""
+    for names, known in ((sizes, SIZES), (cases, CASES)):
+        if strange := [name for name in names if name not in known]:
+            raise SystemExit(f"there is no {', '.join(strange)}: choose {', '.join(known)}")
     for size in sizes:
         for case in cases:
             found = {side: [] for side in SIDES}
@@ -41,11 +41,11 @@ def compare(sizes: list[str], cases: list[str], rounds: int, device: str, thread
                 raise SystemExit(
                     f"{case}, {size}: the outputs are {apart:.2g} apart, more than {limit}: not equal work"
                 )
-            tell(size, case, found, apart, rounds, device, threads, compiled)
+            tabulate(size, case, found, apart, rounds, device, threads, compiled)
 
 
 def run(side: str, case: str, size: str, out: Path, device: str, threads: int, compiled: bool) -> dict[str, float]:
-    """One side of one case, in a new process."""
+    """Run one library on one case in a new process; return its figures."""
     command = [sys.executable, str(Path(__file__).with_name("sides.py")), side, case, size, str(out)]
     command += [
         "--device",
@@ -63,7 +63,7 @@ def run(side: str, case: str, size: str, out: Path, device: str, threads: int, c
 
 
 def distance(ours, theirs) -> float:
-    """Relative distance; of pictures the mean difference as a share of white."""
+    """Return the relative distance of two outputs; of frames, the mean difference as a share of white."""
     if ours.shape != theirs.shape:
         raise SystemExit(f"the outputs have shapes {tuple(ours.shape)} and {tuple(theirs.shape)}: not equal work")
     ours, theirs = ours.double(), theirs.double()
@@ -72,10 +72,10 @@ def distance(ours, theirs) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def tell(
+def tabulate(
     size: str, case: str, found: dict, apart: float, rounds: int, device: str, threads: int, compiled: bool
 ) -> None:
-    """Medians of both sides, their ratios, and what the counted work lets one expect."""
+    """Report medians of both libraries, their ratios, and the ratio that the counted FLOPs predict."""
     ours, theirs = ({k: statistics.median(run[k] for run in found[side]) for k in found[side][0]} for side in SIDES)
     rows = {}
     for key, unit in (("seconds", "s"), ("cpu_seconds", "s"), ("peak", "MiB"), ("above", "MiB")):
@@ -85,26 +85,26 @@ def tell(
     work = Work(SIZES[size].config, SIZES[size].tokens, SIZES[size].text)
     if CASES[case][1]:
         saving = counted(size, case, work)
-        rows["saving counted"] = (saving, "x")
+        rows["predicted by FLOPs"] = (saving, "x")
         clock = "seconds" if device != "cpu" else "cpu_seconds"
-        rows["share of it reached"] = (100 * theirs[clock] / ours[clock] / saving, "%")
+        rows["share of the prediction reached"] = (100 * theirs[clock] / ours[clock] / saving, "%")
     if case == "forward":
         rate = (
             SIZES[size].forwards
-            * (work.frames(25, 25) + work.reading())
+            * (work.frames(25, 25) + work.text_keys())
             / 1e12
             / ours["cpu_seconds" if device == "cpu" else "seconds"]
         )
         rows |= {"longtake": (rate, "TFLOP/s"), "share of a large matrix product": (100 * rate / ours["tflops"], "%")}
     report(
-        f"{case}, {size}, beside diffusers", rows, case=case, size=size, device=device, threads=threads, rounds=rounds,
+        f"{case}, {size}, compared with diffusers", rows, case=case, size=size, device=device, threads=threads, rounds=rounds,
         compile=compiled,
     )  # fmt: skip
 
 
 def counted(size: str, case: str, work: Work) -> float:
-    """How many times less work the frames that move are than all of them."""
-    frames, limits = CASES[case][0], Limits(view=25, block=BLOCK, causal=True)
-    strategy = plan("sliding", steps=SIZES[size].steps, shift=SHIFT, lag=SIZES[size].lag, overlap=OVERLAP)
+    """Return the ratio of the FLOPs of all frames to those of the frames that change."""
+    frames, limits = CASES[case][0], Limits(max_latent_frames=25, block=BLOCK, causal=True)
+    strategy = make_plan("sliding", steps=SIZES[size].steps, shift=SHIFT, ar_step=SIZES[size].lag, overlap=OVERLAP)
     windows = list(strategy.windows(frames, 4, limits))
     return dense(work, windows) / needed(work, windows)

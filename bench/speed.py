@@ -1,8 +1,8 @@
-"""How fast a model makes video here: network, codec, whole; command to first durable frame; peak memory.
+"""Speed of a model on this machine: network, VAE and whole command, time to the first durable frame, peak memory.
 
 python bench/speed.py [--model pocket] [--seconds 20] [--threads N]
 python bench/speed.py --peer diffusers [--size small,10k] [--cases forward,async97] [--rounds 2]
-python bench/speed.py --peer diffusers --device cuda    the same with networks of 1.3B and 14B at 544 x 960, on a GPU
+python bench/speed.py --peer diffusers --device cuda    networks of 1.3B and 14B at 544 x 960, on a GPU
 """
 
 from __future__ import annotations
@@ -20,53 +20,46 @@ import torch
 from common import median_seconds, report
 
 from longtake import load
-from longtake.engine import Rollout
-from longtake.events import Frames
-from longtake.models.base import Model
-from longtake.plans import plan
-from longtake.script import Script
+from longtake.engine.build import build_rollout
+from longtake.engine.events import Frames
+from longtake.models.model import Model
+from longtake.planning.script import Script
+from longtake.planning.strategies.registry import make_plan
 
 PROMPT = "a red ball drifts to the right over the sea"
 
 
 def engine(model: Model, name: str, options: dict, seconds: float) -> float:
-    """Output frames per second of the engine alone (no files)."""
+    """Return the output frames per second of the engine alone, without files."""
     script = Script.of(PROMPT, model.fps, seconds)
     start = time.perf_counter()
-    frames = sum(e.video.shape[2] for e in Rollout(model, script, plan(name, **options)).run() if isinstance(e, Frames))
+    frames = sum(
+        e.video.shape[2]
+        for e in build_rollout(model, script, make_plan(name, **options)).run()
+        if isinstance(e, Frames)
+    )
     return frames / (time.perf_counter() - start)
 
 
 def decode(model: Model) -> float:
-    """Output frames per second of the streaming decoder."""
+    """Return the output frames per second of the streaming decoder."""
     height, width = model.size
-    latents = torch.randn(1, model.codec.channels, 8, height // model.codec.scale, width // model.codec.scale)
-    decoder = model.codec.decoder()
+    latents = torch.randn(
+        1, model.vae.channels, 8, height // model.vae.spatial_compression, width // model.vae.spatial_compression
+    )
+    decoder = model.vae.decoder()
     with torch.inference_mode():
-        return 8 * model.codec.stride / median_seconds(lambda: decoder.push(latents))
+        return 8 * model.vae.temporal_compression / median_seconds(lambda: decoder.push(latents))
 
 
 def command(model: str, seconds: float, threads: int) -> dict[str, tuple[float, str]]:
-    """A real run of the command line, watched from outside: first durable segment, whole time, peak memory."""
+    """Run `longtake generate` and return the time to its first durable segment, its whole time and its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        line = [
-            sys.executable,
-            "-m",
-            "longtake",
-            "generate",
-            PROMPT,
-            "--model",
-            model,
-            "--seconds",
-            str(seconds),
-            "-o",
-            str(out),
-        ]
+        line = [sys.executable, "-m", "longtake", "generate", PROMPT, "--model", model, "--seconds", str(seconds)]
+        line += ["--output", str(out), "--threads", str(threads)]
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [*line, "--threads", str(threads)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         first = None
         while process.poll() is None:
             if first is None and any(out.glob("media/*.m4s")):
@@ -84,19 +77,19 @@ def command(model: str, seconds: float, threads: int) -> dict[str, tuple[float, 
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure what the command line asks for, print a table and append it to the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--peer", choices=["diffusers"], help="run equal work in another library, in turns")
+    parser.add_argument("--model", default="pocket", help="Name or folder of the model.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="Length of the video.")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of PyTorch.")
+    parser.add_argument("--peer", choices=["diffusers"], help="Compare with this library on equal work, in turns.")
     parser.add_argument(
-        "--size", help="of the peer's networks: small, 10k, 1.3b, 14b (default: small,10k; on a GPU 1.3b,14b)"
+        "--size", help="Networks to compare: small, 10k, 1.3b, 14b (default: small,10k; on a GPU 1.3b,14b)."
     )
-    parser.add_argument("--cases", default="forward,async97,async257,sync257,decode,end")
-    parser.add_argument("--rounds", type=int, default=2, help="how often both sides run")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true", help="compile longtake's side")
+    parser.add_argument("--cases", default="forward,async97,async257,sync257,decode,end", help="Cases to compare.")
+    parser.add_argument("--rounds", type=int, default=2, help="Number of runs of each library.")
+    parser.add_argument("--device", default="cpu", help="Device of the comparison: cpu or cuda.")
+    parser.add_argument("--compile", action="store_true", help="Compile longtake's network.")
     args = parser.parse_args()
     if args.peer:
         from peer import compare
@@ -109,9 +102,12 @@ def main() -> None:
     rows = command(args.model, args.seconds, args.threads)
     model = load(args.model)
     rows["streaming decode"] = (decode(model), "frames/s")
-    for name, options in ((model.plan, model.options), ("endless", model.sampling)):
+    for name, options in (
+        (model.defaults.strategy, model.defaults.strategy_options),
+        ("continuous", model.defaults.sampling_options),
+    ):
         engine(model, name, options, 1.0)
-        rows[f"engine, --plan {name}"] = (engine(model, name, options, args.seconds), "frames/s")
+        rows[f"engine, --strategy {name}"] = (engine(model, name, options, args.seconds), "frames/s")
     report("speed", rows, model=args.model, seconds=args.seconds, threads=args.threads)
 
 

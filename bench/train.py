@@ -1,10 +1,11 @@
 """How fast the recipes train here: steps per second, peak memory, and the share of the measured matrix-product rate.
 
-python bench/train.py [--recipes text,forcing] [--seconds 5] [--threads N] [--clips 8]
+python bench/train.py [--recipes text_encoder,diffusion_forcing] [--seconds 5] [--threads N] [--clips 8]
 
-Every recipe trains the packaged pocket in a process of its own, `mixed` a new network of examples/train/mixed.toml. The share
-counts the matrix products and convolutions of a whole step (both passes and Muon) against what one large product of fp32
-matrices reaches with the same threads; steps and products take turns, so that other work disturbs both alike.
+Every recipe trains the packaged pocket in a process of its own, `multi_resolution` a new network of
+examples/train/multi_resolution.toml. The share counts the matrix products and convolutions of a whole step (both passes and
+Muon) against the rate of one large product of fp32 matrices with the same threads; steps and products alternate, so that
+other load disturbs both alike.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,17 +26,25 @@ import torch
 from common import report
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from longtake.models import builtin, ltx_codec, ltx_codec_config, wan_codec, weights
-from longtake.train.data import Source, fill_cache
-from longtake.train.family import LTX
-from longtake.train.loop import Settings, begin
-from longtake.train.mixed import fill_clips
-from longtake.train.pairs import pairs
-from longtake.train.recipes import RECIPES
-from longtake.world import FPS
+from longtake.core.platform import peak_memory
+from longtake.core.units import parse_pixels
+from longtake.models import builtin
+from longtake.models.checkpoints import loading as weights
+from longtake.models.ltx import vae as ltx_vae
+from longtake.models.ltx import vae_config as ltx_vae_config
+from longtake.models.wan import vae as wan_vae
+from longtake.pocket import FPS
+from longtake.pocket.clips import Source
+from longtake.train.datasets.bucket_clips import fill_clips
+from longtake.train.datasets.buckets import make_buckets
+from longtake.train.datasets.pocket import fill_cache
+from longtake.train.loop import begin
+from longtake.train.loop_config import LoopConfig
+from longtake.train.recipes.registry import RECIPES
+from longtake.train.weights.families import training_hooks
 
-SIZE = 1536  # of the matrices whose product is measured
-ATTENTION = {  # of the CPU, which PyTorch's counter leaves out
+SIZE = 1536  # width of the matrices whose product is measured
+ATTENTION = {  # CPU kernels that the counter of PyTorch leaves out
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda q, k, v, *rest, out_shape=None, **options: sdpa_flop_count(q, k, v)
     ),
@@ -47,59 +55,70 @@ ATTENTION = {  # of the CPU, which PyTorch's counter leaves out
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """Return the seconds that `work` needs."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def table(name: str, data: Path) -> dict:
-    """The table of a recipe: pocket goes on, on the clips of `data`."""
-    video = {"init": "pocket", "data": str(data), "judged": 0}
+    """Return the table of a recipe that trains pocket further on the clips of `data`."""
+    video = {"init": "pocket", "data": str(data), "eval_prompts": 0}
     tables: dict[str, dict] = {
-        "codec": {"start": str(builtin()["pocket"] / "vae")},
-        "text": {},
-        "causal": {**video, "network": {"causal": True, "block": 5}},
-        "i2v": {**video, "network": {"in_channels": 36}},
-        "distil": {"settings": video},
+        "vae": {"init": str(builtin()["pocket"] / "vae")},
+        "text_encoder": {},
+        "block_causal": {**video, "network": {"causal": True, "block": 5}},
+        "image_to_video": {**video, "network": {"in_channels": 36}},
+        "guidance_distillation": {"settings": video},
         "lora": {"settings": video},
-        "recycle": {"recipe": "forcing", "levels": "recipe", "rank": 16, "alpha": 16.0, "settings": video},
+        "error_recycling": {
+            "recipe": "diffusion_forcing",
+            "sigma_distribution": "recipe",
+            "lora": {"rank": 16, "alpha": 16.0},
+            "settings": video,
+        },
     }
-    if name == "mixed":
+    if name == "multi_resolution":
         return {
-            **example("mixed"),
-            "codec": str(data / "ltx"),
+            **example("multi_resolution"),
+            "vae": str(data / "ltx"),
             "data": str(data / "tokens"),
             "text": str(builtin()["pocket"]),
-            "judged": 0,
+            "eval_prompts": 0,
         }
     return tables.get(name, video)
 
 
 def example(name: str) -> dict:
-    """The table of an example, whose name is that of a recipe."""
-    recipe = name.split("-")[-1]
+    """Return the table of an example config."""
+    recipe = name.split("-")[0]
     return tomllib.loads((Path(__file__).parents[1] / f"examples/train/{name}.toml").read_text())[recipe]
 
 
 def clips_of_ltx(folder: Path, count: int) -> None:
-    """A codec as that of pocket-ltx, which knows nothing, and clips of all sizes of the recipe `mixed` through it."""
-    config = ltx_codec_config.LTXCodecConfig(**example("ltx-codec")["network"])
-    codec, told = ltx_codec.LTXCodec(config), example("mixed")
-    codec.latents_std.fill_(1.0)
-    weights.save(codec, config, folder / "ltx", kind=LTX.stored)
-    found = pairs(told["seconds"], told["sizes"], codec.stride, codec.scale, FPS)
-    fill_clips(folder / "tokens", found, count, 0, codec.encode, report=lambda line: None)
+    """Write an untrained VAE in the layout of pocket-ltx, and clips of all sizes of `multi_resolution` encoded by it."""
+    config = ltx_vae_config.LTXVAEConfig(**example("vae-ltx")["network"])
+    vae, settings = ltx_vae.LTXVAE(config), example("multi_resolution")
+    vae.latents_std.fill_(1.0)
+    weights.save(vae, config, folder / "ltx", kind=training_hooks("ltx").vae_class)
+    found = make_buckets(
+        settings["seconds"],
+        [parse_pixels(one) for one in settings["sizes"]],
+        vae.temporal_compression,
+        vae.spatial_compression,
+        FPS,
+    )
+    fill_clips(folder / "tokens", found, count, 0, vae.encode, report=lambda line: None)
 
 
 def measure(name: str, data: Path, seconds: float) -> dict[str, float]:
-    """Train a recipe for some seconds: steps per second, MiB at the peak, GFLOP per second of steps and of products."""
+    """Train a recipe for some seconds; return steps per second, peak MiB, and GFLOP per second of steps and of products."""
     a, b = torch.randn(2, SIZE, SIZE)
     with tempfile.TemporaryDirectory() as folder:
-        optimiser = "adamw" if name in ("codec", "text", "lora") else "muon"
+        optimiser = "adamw" if name in ("vae", "text_encoder", "lora") else "muon"
         torch.manual_seed(0)
-        recipe = RECIPES[name](table(name, data), Path(folder))
-        run = begin(recipe, Settings(steps=10_000, lr=1e-5, optimiser=optimiser), Path(folder), lambda line: None)
+        recipe = RECIPES[name].make(table(name, data), Path(folder), RECIPES)
+        run = begin(recipe, LoopConfig.of(steps=10_000, lr=1e-5, optimiser=optimiser), Path(folder), lambda line: None)
         with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
             run.advance()
         steps, products, stop = [], [timed(lambda: a @ b)], time.perf_counter() + seconds
@@ -109,14 +128,14 @@ def measure(name: str, data: Path, seconds: float) -> dict[str, float]:
     rate = 1 / statistics.median(steps)
     return {
         "rate": rate,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": peak_memory() / 2**20,
         "step": rate * counter.get_total_flops() / 1e9,
         "product": 2 * SIZE**3 / statistics.median(products[1:]) / 1e9,
     }
 
 
 def apart(name: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
-    """`measure` in a process of its own, whose memory is the recipe's alone."""
+    """Run `measure` in a process of its own, so that the peak memory is that of the recipe alone."""
     line = [sys.executable, __file__, "--one", name, "--data", str(data)]
     line += ["--seconds", str(args.seconds), "--threads", str(args.threads)]
     done = subprocess.run(line, capture_output=True, text=True)
@@ -132,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--note", default="", help="kept with the figures, such as what else the machine did")
+    parser.add_argument("--note", default="", help="stored with the results, such as other load of the machine")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -142,16 +161,16 @@ def main() -> None:
         return
     rows: dict[str, tuple[float, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        codec = wan_codec.load(builtin()["pocket"] / "vae", torch.float32)
-        fill_cache(Path(folder), Source(switch=0.0), args.clips, codec.encode, report=lambda line: None)
-        if "mixed" in args.recipes:
+        vae = wan_vae.load(builtin()["pocket"] / "vae", torch.float32)
+        fill_cache(Path(folder), Source(switch=0.0), args.clips, vae.encode, report=lambda line: None)
+        if "multi_resolution" in args.recipes:
             clips_of_ltx(Path(folder), args.clips)
         for name in args.recipes.split(","):
-            told = apart(name, Path(folder), args)
-            rows[name] = (told["rate"], "steps/s")
-            rows[f"{name}: peak memory"] = (told["peak"], "MiB")
-            rows[f"{name}: one fp32 product"] = (told["product"], "GFLOP/s")
-            rows[f"{name}: share of that rate"] = (100 * told["step"] / told["product"], "%")
+            measured = apart(name, Path(folder), args)
+            rows[name] = (measured["rate"], "steps/s")
+            rows[f"{name}: peak memory"] = (measured["peak"], "MiB")
+            rows[f"{name}: one fp32 product"] = (measured["product"], "GFLOP/s")
+            rows[f"{name}: share of that rate"] = (100 * measured["step"] / measured["product"], "%")
     report("train", rows, threads=args.threads, seconds=args.seconds, note=args.note)
 
 

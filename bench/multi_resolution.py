@@ -1,8 +1,8 @@
-"""Runs of the recipe `mixed` side by side: their loss on clips that none of them has seen, duration by duration.
+"""Runs of the recipe `multi_resolution` side by side: their loss on held-out clips, duration by duration.
 
-python bench/mixed.py out/mixed out/kept out/short [--clips 24] [--seconds 5,8,10] -o out/held
+python bench/multi_resolution.py out/mixed out/kept out/short [--clips 24] [--seconds 5,8,10] -o out/held
 
-All runs must share a codec. They see the same clips at every duration with the same noise and levels (those of the mended
+All runs must share a VAE. They get the same clips at every duration with the same noise and sigmas (from the corrected
 distribution), whole, without given frames and with their captions. The loss is that of the training, sprites weighted; the
 intervals are 95 % bootstrap intervals of the difference to the first run, clip by clip.
 """
@@ -17,40 +17,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.eval.drift import bootstrap
-from longtake.train.mixed import Draw, Drawing, Given
-from longtake.train.pairs import Pair
-from longtake.train.recipes.mixed import Mixed
+from longtake.core.units import pixels
+from longtake.eval.intervals import bootstrap
+from longtake.train.datasets.bucket_batches import BatchConfig, BatchSampler, PrefixConditioning
+from longtake.train.datasets.buckets import Bucket
+from longtake.train.recipes.multi_resolution import MultiResolution
 
-SEED = 4 * 10**6  # of the clips that are held out; those of training are numbered from 0
-WHOLE = {"most": 0.0, "drop": 0.0}
-NOTHING = {"first": 0.0, "several": 0.0}
+SEED = 4 * 10**6  # number of the first held-out clip; training clips are numbered from 0
+WHOLE = {"max_token_dropout": 0.0, "caption_dropout": 0.0}
+NOTHING = {"first_frame_share": 0.0, "several_share": 0.0}
 
 
 def held_losses(run: Path, out: Path, clips: int, seconds: list[float], size: tuple[int, int]) -> dict[str, Tensor]:
-    """{duration and size: loss of each clip} of a finished run."""
-    table: dict[str, Any] = json.loads((run / "config.json").read_text())["mixed"]
+    """Compute {duration and size: loss of each clip} of a finished run."""
+    table: dict[str, Any] = json.loads((run / "config.json").read_text())["multi_resolution"]
     table |= {"init": str(run / "model"), "network": {}, "data": "", "clips": clips, "seed": SEED}
-    table |= {"seconds": seconds, "sizes": [list(size)], "drawing": WHOLE, "given": NOTHING}
-    recipe = Mixed(table, out)
-    return {pair.name: pair_losses(recipe, pair, clips) for pair in recipe.pairs}
+    table |= {"seconds": seconds, "sizes": [pixels(size)], "batch": WHOLE, "prefix": NOTHING}
+    recipe = MultiResolution(table, out)
+    return {bucket.name: bucket_losses(recipe, bucket, clips) for bucket in recipe.buckets}
 
 
 @torch.no_grad()
-def pair_losses(recipe: Mixed, pair: Pair, clips: int) -> Tensor:
-    """Loss of each of so many clips of one pair; chance depends on the clip's place alone."""
+def bucket_losses(recipe: MultiResolution, bucket: Bucket, clips: int) -> Tensor:
+    """Compute the loss of `clips` clips of one bucket; the generator depends on the number of the clip alone."""
     found = []
-    one = Draw(recipe.clips, [pair], Drawing(pair.tokens, **WHOLE), Given(**NOTHING), recipe.places)
+    sampler = BatchSampler(
+        recipe.clips, [bucket], BatchConfig(bucket.tokens, **WHOLE), PrefixConditioning(**NOTHING),
+        recipe.config.draw_sigmas, recipe.rope,
+    )  # fmt: skip
     for number in range(clips):
-        batch = one(torch.Generator().manual_seed(SEED + number))
+        batch = sampler(torch.Generator().manual_seed(SEED + number))
         error = (recipe.velocity(batch) - (batch.noise - batch.video)).pow(2).mean(-1)
-        weight = 1 + recipe.config.sprite * batch.sprite
+        weight = 1 + recipe.config.sprite_loss_weight * batch.sprite
         found.append((error * weight).sum() / weight.sum())
     return torch.stack(found)
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--clips", type=int, default=24, help="draws of each duration")
