@@ -1,9 +1,11 @@
-"""What every test shares: one torch thread, since many small operations are slower on several.
+"""What every test shares: one torch thread, since many small operations are slower on several, and signals that arrive.
 
 LONGTAKE_TEST_THREADS sets another number, to see that no verdict hangs on how a sum is split between threads.
 """
 
 import os
+import signal
+import threading
 
 import pytest
 
@@ -14,6 +16,12 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 import torch  # noqa: E402
 
 torch.set_num_threads(THREADS)
+
+# a shell's background job and nohup have these ignored, which runs respect and processes of tests inherit
+if threading.current_thread() is threading.main_thread():
+    for number, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        if hasattr(signal, number) and signal.getsignal(getattr(signal, number)) == signal.SIG_IGN:
+            signal.signal(getattr(signal, number), usual)
 
 
 @pytest.fixture(autouse=True)

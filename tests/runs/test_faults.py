@@ -194,7 +194,6 @@ def signalled(folder, number, monkeypatch, early: bool) -> tuple[int, str]:
         with open(out, "w") as file:
             os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
             sys.stdout = sys.stderr = file
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
             if early:
                 monkeypatch.setattr(generate_videos, "calibrate", lambda rollout: os.kill(os.getpid(), number))
             main(["generate", "a", "--model", "clock", "--endless", "-o", str(folder), "--steps", "2"])
